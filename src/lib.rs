@@ -1,0 +1,2 @@
+//! piazza
+pub mod id;

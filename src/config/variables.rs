@@ -1,0 +1,69 @@
+//! Every variable that this version reads, once: its name, its default, what it means. The reader
+//! takes the defaults from here, and a test compares `.env.example` with it.
+
+/// One variable of the environment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What counts where it is unset or empty; empty: nothing does.
+    pub default: &'static str,
+    /// What it is for and what it takes, in one line.
+    pub meaning: &'static str,
+}
+
+macro_rules! variables {
+    ($($name:ident = $default:literal, $meaning:literal;)*) => {
+        $(pub(super) const $name: Variable = Variable {
+            name: stringify!($name),
+            default: $default,
+            meaning: $meaning,
+        };)*
+
+        /// All of them, in the order of the documentation.
+        pub const VARIABLES: &[Variable] = &[$($name),*];
+    };
+}
+
+variables! {
+    HOST = "0.0.0.0", "IP address it listens on";
+    PORT = "8080", "TCP port it listens on; 0 takes any free one";
+    JWT_SECRET = "", "HS256 secret that tokens are verified with, at least 32 bytes; required unless --dev";
+    JWT_PREVIOUS_SECRET = "", "secret that is still accepted, for rotation, at least 32 bytes";
+    JWT_ISSUER = "", "the `iss` that every token must have, where set";
+    JWT_AUDIENCE = "", "the `aud` that every token must have, where set";
+    JWT_EXPIRES_IN = "24h", "life of the tokens that piazza itself issues";
+    REDIS_URL = "", "redis://[[user]:password@]host[:port][/db], where nodes meet; without any REDIS_ variable one node serves alone";
+    REDIS_HOST = "", "host of Redis, where REDIS_URL names none (127.0.0.1 if another of these is set)";
+    REDIS_PORT = "", "port of Redis, where REDIS_URL names none (6379)";
+    REDIS_PASSWORD = "", "password of Redis, where REDIS_URL holds none";
+    REDIS_USERNAME = "", "user of Redis, where REDIS_URL holds none; needs a password";
+    REDIS_DB = "", "number of the Redis database, where REDIS_URL names none (0)";
+    REDIS_PREFIX = "chat:", "in front of every Redis key and channel";
+    MESSAGE_HISTORY_LIMIT = "100", "messages kept per room";
+    HISTORY_TTL = "7d", "an idle room's history goes after that long";
+    MAX_TEXT_LENGTH = "2000", "longest text of a message in UTF-16 units";
+    MAX_FRAME_BYTES = "16KiB", "largest WebSocket frame, and message put together";
+    HEARTBEAT_INTERVAL = "30s", "time between pings; a peer that answers none in that time is dropped";
+    HANDSHAKE_TIMEOUT = "10s", "a request head must be complete after that long";
+    SHUTDOWN_GRACE = "10s", "then a stopping node ends whatever is still open";
+    PRESENCE_EVENTS_MAX = "500", "rooms of more users get no user_joined and user_left";
+    SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
+    MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
+    MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    NODE_ID = "", "name of this node in logs and /health; random where unset";
+    LOG_LEVEL = "info", "error, warn, info, debug or trace";
+    LOG_FORMAT = "json", "json or pretty; pretty where unset on a terminal";
+}
+
+/// Variables of the documentation that ask for something this version can't do. Ignoring one would
+/// leave the operator with less safety than was asked for, or with another broker, so it is refused.
+pub(super) const NOT_YET: &[&str] = &[
+    "JWT_PUBLIC_KEY_FILE",
+    "JWT_JWKS_URL",
+    "REDIS_CLUSTER_URLS",
+    "REDIS_SENTINEL_URLS",
+    "REDIS_SENTINEL_MASTER",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+];

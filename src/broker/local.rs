@@ -1,0 +1,171 @@
+//! The embedded broker: the rooms' logs in this process, for one node. It keeps the contract of
+//! [`crate::broker`] as Redis does, and forgets everything when the process ends.
+//!
+//! Locks: the map of rooms is let go before a room is locked. A room stays locked while its append is
+//! delivered, so deliveries come in the order of places; the hub's locks are taken inside.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Deliver, Draft, Outcome, REMEMBERED, payload};
+use crate::history::{Capped, Slice, Span};
+use crate::id::{Mark, RoomId, Seq, UserId};
+use crate::protocol::message;
+
+/// How many `clientId`s of a room are remembered at most; beyond it the oldest go early.
+const MAX_REMEMBERED: usize = 65_536;
+/// How often what has had its time is looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What is kept of a room.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// That many messages.
+    pub messages: usize,
+    /// For that long after the last one.
+    pub idle: Duration,
+}
+
+/// The embedded broker.
+pub struct Local {
+    keep: Keep,
+    rooms: Mutex<HashMap<RoomId, Arc<Mutex<Room>>>>,
+}
+
+struct Room {
+    log: Capped,
+    sent: Sent,
+    touched: Instant,
+}
+
+/// Which `clientId`s were used, and what came of them.
+#[derive(Default)]
+struct Sent {
+    known: HashMap<(UserId, Box<str>), (Mark, u64)>,
+    by_age: VecDeque<(Instant, (UserId, Box<str>))>,
+}
+
+impl Sent {
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((since, _)) = self.by_age.front() {
+            if now.duration_since(*since) < REMEMBERED && self.by_age.len() <= MAX_REMEMBERED {
+                break;
+            }
+            if let Some((_, key)) = self.by_age.pop_front() {
+                self.known.remove(&key);
+            }
+        }
+    }
+
+    fn remember(&mut self, key: (UserId, Box<str>), mark: Mark, timestamp: u64, now: Instant) {
+        self.by_age.push_back((now, key.clone()));
+        self.known.insert(key, (mark, timestamp));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under these locks panics half-way through a change, so a poisoned one is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Local {
+    /// An empty broker.
+    pub fn new(keep: Keep) -> Local {
+        Local {
+            keep,
+            rooms: Mutex::default(),
+        }
+    }
+
+    fn room(&self, id: &RoomId) -> Arc<Mutex<Room>> {
+        let mut rooms = lock(&self.rooms);
+        if let Some(room) = rooms.get(id) {
+            return room.clone();
+        }
+        let room = Room {
+            log: Capped::default(),
+            sent: Sent::default(),
+            touched: Instant::now(),
+        };
+        rooms
+            .entry(id.clone())
+            .or_insert(Arc::new(Mutex::new(room)))
+            .clone()
+    }
+
+    /// Appends drafts of one room and delivers what was stored.
+    pub fn append(&self, id: &RoomId, drafts: &[Draft], up: &impl Deliver) -> Vec<Outcome> {
+        let room = self.room(id);
+        let mut room = lock(&room);
+        let now = Instant::now();
+        room.touched = now;
+        room.sent.forget_old(now);
+        let prev = room.log.head().map(|head| head.id);
+        let mut stored = Vec::with_capacity(drafts.len());
+        let outcomes = drafts
+            .iter()
+            .map(|draft| room.store(draft, &mut stored, self.keep, now))
+            .collect();
+        if !stored.is_empty() {
+            up.deliver(
+                id.as_str(),
+                &payload::messages(prev, stored.iter().map(|entry| &entry[..])),
+            );
+        }
+        outcomes
+    }
+
+    /// Reads a room's history.
+    pub fn read(&self, id: &RoomId, span: Span) -> Slice {
+        let room = lock(&self.rooms).get(id).cloned();
+        match room {
+            Some(room) => lock(&room).log.read(span),
+            None => Capped::default().read(span),
+        }
+    }
+
+    /// Forgets, once a minute and without end, the rooms whose time has come.
+    pub async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            // A room that nobody else holds can be reached by nobody while the map is locked, so an
+            // append can't go into a room that is just being forgotten.
+            lock(&self.rooms).retain(|_, room| {
+                Arc::strong_count(room) > 1
+                    || now.duration_since(lock(room).touched) < self.keep.idle
+            });
+        }
+    }
+}
+
+impl Room {
+    fn store(
+        &mut self,
+        draft: &Draft,
+        stored: &mut Vec<Bytes>,
+        keep: Keep,
+        now: Instant,
+    ) -> Outcome {
+        let key = draft
+            .client_id
+            .clone()
+            .map(|client_id| (draft.user.clone(), client_id));
+        if let Some((mark, timestamp)) = key.as_ref().and_then(|key| self.sent.known.get(key)) {
+            return Outcome::Duplicate(*mark, *timestamp);
+        }
+        let seq = self.log.head().map_or(Seq(1), |head| head.seq.next());
+        let mark = Mark { seq, id: draft.id };
+        let entry = Bytes::from(message::entry(mark, &draft.body));
+        self.log.push(mark, entry.clone(), keep.messages);
+        stored.push(entry);
+        if let Some(key) = key {
+            self.sent.remember(key, mark, draft.timestamp, now);
+        }
+        Outcome::Stored(mark)
+    }
+}

@@ -1,0 +1,223 @@
+//! The broker holds the log of every room and tells the nodes what is appended. There are two:
+//! [`local`], in this process, for one node; and [`redis`], where many nodes meet. A closed set, so an
+//! enum; `tests/broker.rs` holds both to this contract:
+//!
+//! - **append** takes drafts of one room in order and stores each once, or not at all. A draft whose
+//!   `clientId` the same user used in that room within [`REMEMBERED`] is answered with the first one's
+//!   mark and stores nothing. All that is stored gets the next places without holes, is trimmed to the
+//!   history limit, and is published in the same atomic step: whoever reads the history and whoever
+//!   listens can't see different logs.
+//! - What is **delivered** for a room comes in the order of its places, as one [`payload`] per append.
+//!   A delivery can be missing (a connection broke, a queue was full); then [`Deliver::mend`] is called
+//!   before anything later is delivered, or the gap shows in the next payload's `prev`.
+//! - **open** returns when every later append will be delivered. What was appended before is read.
+//! - **read** sees every append that was answered before it was called.
+//! - An error tells which it was: nothing was stored ([`AppendError::Unavailable`],
+//!   [`AppendError::Refused`]), or it isn't known ([`AppendError::Lost`]). After `Lost` the same drafts are
+//!   tried again with [`Draft::retry`], before anything behind them; the broker then finds out.
+
+pub mod local;
+pub mod payload;
+pub mod redis;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::config::{BrokerConfig, Config};
+use crate::history::{Slice, Span};
+use crate::id::{Mark, MessageId, RoomId, UserId};
+
+/// How long a `clientId` is remembered.
+pub const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// A message on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The id of the try under way: an id belongs to one execution of an append.
+    pub id: MessageId,
+    /// The ids of the tries before, whose answers were lost.
+    pub former: Vec<MessageId>,
+    /// The sender.
+    pub user: UserId,
+    /// The sender's own id for it, which makes the send idempotent.
+    pub client_id: Option<Box<str>>,
+    /// When the node took it, Unix milliseconds.
+    pub timestamp: u64,
+    /// The envelope from the place on, see [`crate::protocol::message`].
+    pub body: Vec<u8>,
+}
+
+impl Draft {
+    /// Makes it ready for another try.
+    pub fn retry(&mut self) {
+        self.former
+            .push(std::mem::replace(&mut self.id, MessageId::random()));
+    }
+}
+
+/// What became of a draft.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is in the log and was published; by this try or by one before.
+    Stored(Mark),
+    /// Its `clientId` is known: the first one's mark and timestamp.
+    Duplicate(Mark, u64),
+    /// Whether a former try stored it can't be known any more.
+    Unknowable,
+}
+
+/// Why an append has no outcomes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AppendError {
+    /// The broker can't be reached, or takes no writes now: nothing was stored.
+    Unavailable,
+    /// The broker refused for a reason that trying again won't mend (say, the room's key holds
+    /// something else): nothing was stored.
+    Refused(String),
+    /// The call was sent and no answer came.
+    Lost,
+}
+
+/// The broker can't be reached now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unavailable;
+
+/// Whom a broker tells. Calls come from one task per subscription and must not block.
+pub trait Deliver: Send + Sync + 'static {
+    /// What was published to a room; see [`payload`].
+    fn deliver(&self, room: &str, payload: &[u8]);
+    /// Deliveries may be missing: of one room, or of all.
+    fn mend(&self, room: Option<&str>);
+}
+
+/// How the broker is, for `/health` and `/ready`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// `redis` or `embedded`.
+    pub kind: &'static str,
+    /// Whether it can be reached.
+    pub up: bool,
+    /// Age of the last probe that went out through the broker and came back by this node's own
+    /// subscription, milliseconds; 0 with the embedded broker.
+    pub lag_ms: u64,
+}
+
+/// The broker of this node.
+pub enum Broker {
+    /// In this process.
+    Local(local::Local),
+    /// Redis.
+    Redis(redis::Redis),
+}
+
+impl Broker {
+    /// Appends drafts of one room. `base` is the newest message that was known before the first try.
+    pub async fn append(
+        &self,
+        room: &RoomId,
+        drafts: &[Draft],
+        base: Option<Mark>,
+        up: &impl Deliver,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        match self {
+            Broker::Local(local) => Ok(local.append(room, drafts, up)),
+            Broker::Redis(redis) => redis.append(room, drafts, base).await,
+        }
+    }
+
+    /// Reads a room's history.
+    pub async fn read(&self, room: &RoomId, span: Span) -> Result<Slice, Unavailable> {
+        match self {
+            Broker::Local(local) => Ok(local.read(room, span)),
+            Broker::Redis(redis) => redis.read(room, span).await,
+        }
+    }
+
+    /// Publishes an event that isn't kept. It is dropped where the broker can't be reached.
+    pub fn publish(&self, room: &RoomId, event: &[u8], up: &impl Deliver) {
+        match self {
+            Broker::Local(_) => up.deliver(room.as_str(), &payload::event(event)),
+            Broker::Redis(redis) => redis.publish(room, event),
+        }
+    }
+
+    /// Begins to listen to a room.
+    pub async fn open(&self, room: &RoomId) -> Result<(), Unavailable> {
+        match self {
+            Broker::Local(_) => Ok(()),
+            Broker::Redis(redis) => redis.open(room).await,
+        }
+    }
+
+    /// Stops listening to a room. `open` and `close` take effect in the order of their calls.
+    pub fn close(&self, room: &RoomId) {
+        match self {
+            Broker::Local(_) => {}
+            Broker::Redis(redis) => redis.close(room),
+        }
+    }
+
+    /// Waits until the broker can be reached.
+    pub async fn up(&self) {
+        match self {
+            Broker::Local(_) => {}
+            Broker::Redis(redis) => redis.up().await,
+        }
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        match self {
+            Broker::Local(_) => Health {
+                kind: "embedded",
+                up: true,
+                lag_ms: 0,
+            },
+            Broker::Redis(redis) => redis.health(),
+        }
+    }
+}
+
+/// What has to run for a broker to work: keeps connections up, brings deliveries. Runs until dropped.
+pub enum Driver {
+    /// Forgets rooms and `clientId`s whose time has come.
+    Local,
+    /// Connects, reconnects, listens.
+    Redis(redis::Driver),
+}
+
+impl Driver {
+    /// Runs it for the node that `up` is.
+    pub async fn run<D: Deliver + Clone>(self, broker: &Broker, up: D) {
+        match (self, broker) {
+            (Driver::Redis(driver), _) => driver.run(up).await,
+            (Driver::Local, Broker::Local(local)) => local.sweep().await,
+            (Driver::Local, Broker::Redis(_)) => {}
+        }
+    }
+}
+
+/// The broker that the configuration asks for, and what has to run for it.
+pub fn build(config: &Config) -> Result<(Broker, Driver), String> {
+    let keep = local::Keep {
+        messages: config.history_limit,
+        idle: config.history_ttl,
+    };
+    match &config.broker {
+        BrokerConfig::Embedded => Ok((Broker::Local(local::Local::new(keep)), Driver::Local)),
+        BrokerConfig::Redis(redis) => {
+            let (redis, driver) = redis::build(redis, keep, &config.node_id)?;
+            Ok((Broker::Redis(redis), Driver::Redis(driver)))
+        }
+    }
+}
+
+/// Tries the configured broker once and says what it found; for `piazza check`.
+pub fn probe(config: &Config) -> impl Future<Output = Result<String, String>> + '_ {
+    async move {
+        match &config.broker {
+            BrokerConfig::Embedded => Ok("embedded broker: this node is alone".to_owned()),
+            BrokerConfig::Redis(redis) => redis::probe(redis).await,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+-- Appends drafts to one room's log: clientId look-up, next place, append, trim, expire, publish; all or nothing.
+--
+-- KEYS  1: the room's list; 2…: the clientId keys of the drafts that have one
+-- ARGV  1: channel   2: messages kept   3: seconds an idle list lives   4: seconds a clientId is remembered
+--       5, 6: place and id of the newest message known before the first try (0 and '' if none)
+--       then five for each draft: id, body, timestamp, index of its clientId key in KEYS (0: none),
+--       ids of former tries parted by spaces
+-- Gives for each draft "s <seq> <id>…" stored, "d <seq> <id> <timestamp>" duplicate, "u" unknowable.
+
+local list = KEYS[1]
+local HEAD = '{"type":"message","payload":{"id":"'
+local FORM = '^{"type":"message","payload":{"id":"([%w_%-]+)","seq":(%d+),'
+
+local id, seq = '', 0
+local last = redis.call('LINDEX', list, -1)
+if last then
+  local found, place = string.match(last, FORM)
+  if not found then
+    return redis.error_reply('CORRUPT the room\'s list holds something that is no message')
+  end
+  id, seq = found, tonumber(place)
+end
+local prev = id
+local oldest = seq - redis.call('LLEN', list) + 1
+
+-- Where a former try of this draft stands in the list.
+local function find(formers)
+  for _, entry in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    local found, place = string.match(entry, FORM)
+    if found and string.find(formers, found, 1, true) then
+      return 's ' .. place .. ' ' .. found
+    end
+  end
+end
+
+-- Whether the list still holds the newest message from before the first try: then it holds
+-- everything that came after it, too.
+local function reaches_back()
+  local base = tonumber(ARGV[5])
+  if base == 0 then
+    return oldest <= 1
+  end
+  if base < oldest or base > seq then
+    return false
+  end
+  return string.match(redis.call('LINDEX', list, base - oldest), FORM) == ARGV[6]
+end
+
+local answers, fresh = {}, {}
+local start = seq
+for n = 7, #ARGV, 5 do
+  local mid, body, stamp, key, formers = ARGV[n], ARGV[n + 1], ARGV[n + 2], KEYS[tonumber(ARGV[n + 3])], ARGV[n + 4]
+  local answer
+  local known = key and redis.call('GET', key)
+  if known then
+    local first = string.match(known, '^%d+ (%S+)')
+    answer = (string.find(formers, first, 1, true) and 's ' or 'd ') .. known
+  elseif formers ~= '' then
+    answer = find(formers)
+    if not answer and not key and not reaches_back() then
+      answer = 'u'
+    end
+  end
+  if not answer then
+    start = start + 1
+    local place = string.format('%.0f', start)
+    fresh[#fresh + 1] = HEAD .. mid .. '","seq":' .. place .. body
+    if key then
+      redis.call('SET', key, place .. ' ' .. mid .. ' ' .. stamp, 'EX', ARGV[4])
+    end
+    answer = 's ' .. place .. ' ' .. mid
+  end
+  answers[#answers + 1] = answer
+end
+
+if #fresh > 0 then
+  redis.call('RPUSH', list, unpack(fresh))
+  redis.call('LTRIM', list, -tonumber(ARGV[2]), -1)
+  redis.call('EXPIRE', list, ARGV[3])
+  redis.call('PUBLISH', ARGV[1], 'm' .. prev .. '\n' .. table.concat(fresh, '\n'))
+end
+return answers

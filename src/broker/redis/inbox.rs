@@ -1,0 +1,317 @@
+//! The connection that deliveries come over: which rooms it listens to, what comes in, and what
+//! happens when it breaks.
+//!
+//! Two tasks, so that nothing slow stands behind the one that reads the socket (Redis ends a subscriber
+//! that lets its output pile up): the client library's reader puts what comes into a bounded queue,
+//! and [`distribute`] takes it from there to the rooms. What finds the queue full is dropped and its
+//! room is marked: it is mended from the list.
+//!
+//! Orders (listen to a room, stop listening) are carried out in the order given, many in one command
+//! while one is on its way. Each open room has at most one outstanding, which bounds their queue.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::Shared;
+use super::link::{ANSWER_TIMEOUT, Backoff, CONNECT_TIMEOUT};
+use crate::broker::{Deliver, Unavailable};
+use crate::id::RoomId;
+
+/// Payloads that may wait to be distributed, and their bytes.
+const QUEUE: usize = 8_192;
+const QUEUE_BYTES: usize = 32 << 20;
+/// Channels in one SUBSCRIBE or UNSUBSCRIBE.
+const CHANNELS_A_COMMAND: usize = 500;
+
+/// What the inbox is told to do.
+pub(super) enum Order {
+    /// Listen, and say when everything published from now on will come, or that it can't be had.
+    Open(RoomId, oneshot::Sender<Result<(), Unavailable>>),
+    /// Stop listening.
+    Close(RoomId),
+}
+
+/// The subscription of this node.
+pub(super) struct Inbox<D> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Client,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) up: D,
+    /// What is listened to, now or as soon as there is a connection.
+    pub(super) rooms: HashSet<RoomId>,
+}
+
+/// A connection, and how it says that it broke.
+struct Listening {
+    connection: MultiplexedConnection,
+    broken: Arc<Notify>,
+}
+
+impl<D: Deliver + Clone> Inbox<D> {
+    /// Listens; runs until dropped.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.connect_while_orders_wait().await {
+                Ok((listening, waiting)) => {
+                    // The library replays nothing: whatever was published meanwhile is in the lists.
+                    self.up.mend(None);
+                    backoff = Backoff::default();
+                    self.shared.listening.store(true, Ordering::Relaxed);
+                    let error = self.serve(listening, waiting).await;
+                    self.shared.listening.store(false, Ordering::Relaxed);
+                    tracing::warn!(error, "lost the subscription to Redis");
+                }
+                Err(error) => {
+                    if backoff.is_fresh() {
+                        tracing::warn!(%error, "can't subscribe to Redis; will go on trying");
+                    }
+                    self.refuse_for(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Orders that come meanwhile wait for the outcome: a broken connection is often back at once.
+    async fn connect_while_orders_wait(&mut self) -> Result<(Listening, Vec<Order>), RedisError> {
+        let mut waiting = Vec::new();
+        let rooms = self.rooms.iter().cloned().collect();
+        let attempt = connect(
+            self.shared.clone(),
+            self.client.clone(),
+            self.up.clone(),
+            rooms,
+        );
+        tokio::pin!(attempt);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut attempt => break outcome,
+                Some(order) = self.orders.recv() => waiting.push(order),
+            }
+        };
+        match outcome {
+            Ok(listening) => Ok((listening, waiting)),
+            Err(error) => {
+                waiting.into_iter().for_each(|order| self.refuse(order));
+                Err(error)
+            }
+        }
+    }
+
+    fn refuse(&mut self, order: Order) {
+        match order {
+            Order::Open(_, done) => drop(done.send(Err(Unavailable))),
+            Order::Close(room) => drop(self.rooms.remove(&room)),
+        }
+    }
+
+    async fn refuse_for(&mut self, time: Duration) {
+        let end = tokio::time::sleep(time);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(order) = self.orders.recv() => self.refuse(order),
+            }
+        }
+    }
+
+    /// Carries orders out until the connection is of no use any more; says why.
+    async fn serve(&mut self, mut listening: Listening, mut batch: Vec<Order>) -> &'static str {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let connected = tokio::time::Instant::now();
+        loop {
+            if self
+                .carry_out(&mut listening.connection, std::mem::take(&mut batch))
+                .await
+                .is_err()
+            {
+                return "a command failed";
+            }
+            tokio::select! {
+                () = listening.broken.notified() => return "the connection broke",
+                Some(order) = self.orders.recv() => {
+                    batch.push(order);
+                    while let Ok(order) = self.orders.try_recv() {
+                        batch.push(order);
+                    }
+                }
+                _ = ticks.tick() => {
+                    if connected.elapsed() > super::link::DEAF_AFTER && self.shared.links.deaf() {
+                        return "probes no longer come back";
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs of like orders go in one command, each run after the one before it.
+    async fn carry_out(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        batch: Vec<Order>,
+    ) -> Result<(), RedisError> {
+        let mut opens: Vec<(RoomId, oneshot::Sender<Result<(), Unavailable>>)> = Vec::new();
+        let mut closes: Vec<RoomId> = Vec::new();
+        for order in batch {
+            match order {
+                Order::Open(room, done) => {
+                    self.close_all(connection, &mut closes).await?;
+                    opens.push((room, done));
+                }
+                Order::Close(room) => {
+                    self.open_all(connection, &mut opens).await?;
+                    closes.push(room);
+                }
+            }
+        }
+        self.close_all(connection, &mut closes).await?;
+        self.open_all(connection, &mut opens).await
+    }
+
+    async fn open_all(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        opens: &mut Vec<(RoomId, oneshot::Sender<Result<(), Unavailable>>)>,
+    ) -> Result<(), RedisError> {
+        while !opens.is_empty() {
+            let run: Vec<_> = opens.drain(..opens.len().min(CHANNELS_A_COMMAND)).collect();
+            let channels: Vec<String> = run
+                .iter()
+                .map(|(room, _)| self.shared.keys.channel(room))
+                .collect();
+            // Who waits for the answer gets an error when its sender is dropped.
+            connection.subscribe(&channels).await?;
+            for (room, done) in run {
+                self.rooms.insert(room);
+                let _ = done.send(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn close_all(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        closes: &mut Vec<RoomId>,
+    ) -> Result<(), RedisError> {
+        while !closes.is_empty() {
+            let run: Vec<_> = closes
+                .drain(..closes.len().min(CHANNELS_A_COMMAND))
+                .collect();
+            let channels: Vec<String> = run
+                .iter()
+                .map(|room| self.shared.keys.channel(room))
+                .collect();
+            for room in &run {
+                self.rooms.remove(room);
+            }
+            connection.unsubscribe(&channels).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn connect<D: Deliver + Clone>(
+    shared: Arc<Shared>,
+    client: Client,
+    up: D,
+    rooms: Vec<RoomId>,
+) -> Result<Listening, RedisError> {
+    let broken = Arc::new(Notify::new());
+    let queue = Queue::default();
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let push = {
+        let (broken, queue) = (broken.clone(), queue.clone());
+        move |info: PushInfo| -> Result<(), std::convert::Infallible> {
+            match info.kind {
+                PushKind::Disconnection => broken.notify_one(),
+                PushKind::Message => queue.put(info, &sender),
+                _ => {}
+            }
+            Ok(())
+        }
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
+        .set_push_sender(push);
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?;
+    // Ends by itself when the connection, and with it the sender, is gone.
+    tokio::spawn(distribute(shared.clone(), up, receiver, queue));
+    connection.subscribe(&shared.probe).await?;
+    for run in rooms.chunks(CHANNELS_A_COMMAND) {
+        let channels: Vec<String> = run.iter().map(|room| shared.keys.channel(room)).collect();
+        connection.subscribe(&channels).await?;
+    }
+    Ok(Listening { connection, broken })
+}
+
+/// What stands between the reader and the distributor: bytes under way, channels that lost something.
+#[derive(Clone, Default)]
+struct Queue {
+    bytes: Arc<AtomicUsize>,
+    lossy: Arc<Mutex<HashSet<Vec<u8>>>>,
+}
+
+impl Queue {
+    fn put(&self, info: PushInfo, sender: &mpsc::Sender<(Vec<u8>, Vec<u8>)>) {
+        let mut data = info.data.into_iter();
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+            (data.next(), data.next())
+        else {
+            return;
+        };
+        let len = payload.len();
+        if self.bytes.fetch_add(len, Ordering::Relaxed) > QUEUE_BYTES {
+            self.dropped(channel, len);
+        } else if let Err(full) = sender.try_send((channel, payload)) {
+            self.dropped(full.into_inner().0, len);
+        }
+    }
+
+    fn dropped(&self, channel: Vec<u8>, len: usize) {
+        self.bytes.fetch_sub(len, Ordering::Relaxed);
+        // Bounded by the channels that are listened to.
+        self.lossy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(channel);
+    }
+
+    fn take_lossy(&self) -> HashSet<Vec<u8>> {
+        std::mem::take(&mut *self.lossy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes payloads to their rooms. A channel is marked lossy only while the queue is full, so there is
+/// always a payload behind the mark with which it is noticed.
+async fn distribute(
+    shared: Arc<Shared>,
+    up: impl Deliver,
+    mut receiver: mpsc::Receiver<(Vec<u8>, Vec<u8>)>,
+    queue: Queue,
+) {
+    while let Some((channel, payload)) = receiver.recv().await {
+        queue.bytes.fetch_sub(payload.len(), Ordering::Relaxed);
+        let channel = String::from_utf8_lossy(&channel);
+        match shared.keys.room_of(&channel) {
+            Some(room) => up.deliver(room, &payload),
+            None if channel == shared.probe => shared.links.heard(),
+            None => {}
+        }
+        for channel in queue.take_lossy() {
+            if let Some(room) = shared.keys.room_of(&String::from_utf8_lossy(&channel)) {
+                up.mend(Some(room));
+            }
+        }
+    }
+}

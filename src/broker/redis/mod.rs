@@ -1,0 +1,426 @@
+//! Redis as the broker: one list per room is its log, one script per append ([`link`] keeps the
+//! connection, `append.lua` is the step), one subscription per node ([`inbox`]).
+//!
+//! The client library's own retries are not used: a failed call is repeated by whoever sent it,
+//! before anything behind it.
+
+mod inbox;
+mod keys;
+mod link;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use redis::{
+    Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, Value,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use self::inbox::{Inbox, Order};
+use self::keys::Keys;
+use self::link::{Link, Links, answered};
+use super::local::Keep;
+use super::{AppendError, Deliver, Draft, Health, Outcome, REMEMBERED, Unavailable, payload};
+use crate::config::RedisConfig;
+use crate::history::{Slice, Span};
+use crate::id::{Mark, MessageId, NodeId, RoomId, Seq};
+use crate::protocol::message;
+
+/// Events that may wait to be published; more are dropped, as events that aren't kept may be.
+const EVENTS: usize = 1_024;
+/// Events that go in one call.
+const EVENTS_A_CALL: usize = 64;
+
+/// This node's way to Redis. All methods may be called from any task.
+pub struct Redis {
+    shared: Arc<Shared>,
+    orders: mpsc::UnboundedSender<Order>,
+    events: mpsc::Sender<(RoomId, Vec<u8>)>,
+}
+
+/// What has to run for it.
+pub struct Driver {
+    shared: Arc<Shared>,
+    client: Client,
+    orders: mpsc::UnboundedReceiver<Order>,
+    events: mpsc::Receiver<(RoomId, Vec<u8>)>,
+}
+
+struct Shared {
+    keys: Keys,
+    keep: Keep,
+    /// The channel of this node's probes.
+    probe: String,
+    links: Links,
+    listening: AtomicBool,
+}
+
+fn client(config: &RedisConfig) -> Result<Client, RedisError> {
+    let mut login = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_db(config.db.into());
+    if let Some(username) = &config.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        login = login.set_password(password.expose());
+    }
+    let info = (config.host.clone(), config.port).into_connection_info()?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Client::open(info.set_tcp_settings(tcp).set_redis_settings(login))
+}
+
+/// The way to the configured Redis, and what has to run for it. Connects to nothing yet.
+pub fn build(config: &RedisConfig, keep: Keep, node: &NodeId) -> Result<(Redis, Driver), String> {
+    let client = client(config).map_err(|error| error.to_string())?;
+    let keys = Keys::new(&config.prefix);
+    let probe = keys.probe(node);
+    let shared = Arc::new(Shared {
+        keys,
+        keep,
+        probe,
+        links: Links::new(),
+        listening: AtomicBool::new(false),
+    });
+    let (orders, orders_in) = mpsc::unbounded_channel();
+    let (events, events_in) = mpsc::channel(EVENTS);
+    let driver = Driver {
+        shared: shared.clone(),
+        client,
+        orders: orders_in,
+        events: events_in,
+    };
+    Ok((
+        Redis {
+            shared,
+            orders,
+            events,
+        },
+        driver,
+    ))
+}
+
+/// Connects once and says what it found.
+pub async fn probe(config: &RedisConfig) -> Result<String, String> {
+    let failed = |error: RedisError| format!("Redis at {}: {error}", config.address());
+    let client = client(config).map_err(failed)?;
+    let settings = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(link::CONNECT_TIMEOUT))
+        .set_response_timeout(Some(link::ANSWER_TIMEOUT));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&settings)
+        .await
+        .map_err(failed)?;
+    let start = Instant::now();
+    let info: String = redis::cmd("INFO")
+        .query_async(&mut connection)
+        .await
+        .map_err(failed)?;
+    let took = start.elapsed();
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or("unknown")
+            .to_owned()
+    };
+    Ok(format!(
+        "Redis {} at {} answers in {:.1} ms ({}, append-only file {}, eviction {})",
+        field("redis_version"),
+        config.address(),
+        took.as_secs_f64() * 1e3,
+        field("role"),
+        if field("aof_enabled") == "1" {
+            "on"
+        } else {
+            "off"
+        },
+        field("maxmemory_policy"),
+    ))
+}
+
+impl Driver {
+    /// Keeps both connections up and brings deliveries; runs until dropped.
+    pub async fn run<D: Deliver + Clone>(self, up: D) {
+        let Driver {
+            shared,
+            client,
+            orders,
+            events,
+        } = self;
+        let inbox = Inbox {
+            shared: shared.clone(),
+            client: client.clone(),
+            orders,
+            up,
+            rooms: HashSet::new(),
+        };
+        tokio::join!(
+            shared.links.keep(&client, &shared.probe),
+            inbox.run(),
+            publish_events(&shared, events)
+        );
+    }
+}
+
+async fn publish_events(shared: &Shared, mut events: mpsc::Receiver<(RoomId, Vec<u8>)>) {
+    let mut batch = Vec::with_capacity(EVENTS_A_CALL);
+    while events.recv_many(&mut batch, EVENTS_A_CALL).await > 0 {
+        let mut call = redis::pipe();
+        for (room, event) in batch.drain(..) {
+            call.cmd("PUBLISH")
+                .arg(shared.keys.channel(&room))
+                .arg(payload::event(&event))
+                .ignore();
+        }
+        if let Some(mut link) = shared.links.current() {
+            let sent: Result<(), RedisError> = call.query_async(&mut link.connection).await;
+            sent.unwrap_or_else(|error| shared.note(&link, &error));
+        }
+    }
+}
+
+impl Shared {
+    /// Gives the link up where the error is its, and not Redis' own word.
+    fn note(&self, link: &Link, error: &RedisError) {
+        // A former master that takes no writes any more (failover): a new connection may find the new one.
+        if !answered(error) || error.code() == Some("READONLY") {
+            self.links.failed(link);
+        }
+    }
+
+    /// Calls a script by its name; where Redis has forgotten it (and so has done nothing), by its text.
+    /// `fill` adds the keys and arguments.
+    async fn call(
+        &self,
+        link: &mut Link,
+        name: &str,
+        text: &str,
+        fill: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        let by = |verb: &str, script: &str| {
+            let mut call = redis::cmd(verb);
+            call.arg(script);
+            fill(&mut call);
+            call
+        };
+        let answer = by("EVALSHA", name).query_async(&mut link.connection).await;
+        let answer = match answer {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                by("EVAL", text).query_async(&mut link.connection).await
+            }
+            answer => answer,
+        };
+        answer.inspect_err(|error| self.note(link, error))
+    }
+}
+
+impl Redis {
+    /// See [`super::Broker::append`].
+    pub async fn append(
+        &self,
+        room: &RoomId,
+        drafts: &[Draft],
+        base: Option<Mark>,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let Some(mut link) = self.shared.links.current() else {
+            return Err(AppendError::Unavailable);
+        };
+        let name = link.append.clone();
+        let fill = |call: &mut Cmd| self.fill_append(call, room, drafts, base);
+        match self
+            .shared
+            .call(&mut link, &name, include_str!("append.lua"), fill)
+            .await
+        {
+            Ok(answer) => outcomes(&answer, drafts.len()).ok_or_else(|| {
+                AppendError::Refused("Redis gave an answer of unknown form".to_owned())
+            }),
+            Err(error) => Err(self.append_error(room, &error)),
+        }
+    }
+
+    fn fill_append(&self, call: &mut Cmd, room: &RoomId, drafts: &[Draft], base: Option<Mark>) {
+        let keys = &self.shared.keys;
+        let named: Vec<String> = drafts
+            .iter()
+            .filter_map(|draft| Some(keys.sent(room, &draft.user, draft.client_id.as_deref()?)))
+            .collect();
+        call.arg(1 + named.len())
+            .arg(keys.history(room))
+            .arg(&named);
+        call.arg(keys.channel(room))
+            .arg(self.shared.keep.messages)
+            .arg(self.shared.keep.idle.as_secs());
+        call.arg(REMEMBERED.as_secs());
+        call.arg(base.map_or(0, |base| base.seq.0))
+            .arg(base.as_ref().map_or("", |base| base.id.as_str()));
+        let mut key = 1;
+        for draft in drafts {
+            call.arg(draft.id.as_str())
+                .arg(&draft.body[..])
+                .arg(draft.timestamp);
+            if draft.client_id.is_some() {
+                key += 1;
+                call.arg(key);
+            } else {
+                call.arg(0);
+            }
+            let former: Vec<&str> = draft.former.iter().map(MessageId::as_str).collect();
+            call.arg(former.join(" "));
+        }
+    }
+
+    fn append_error(&self, room: &RoomId, error: &RedisError) -> AppendError {
+        if !answered(error) {
+            return AppendError::Lost;
+        }
+        tracing::warn!(%room, %error, "Redis refused an append");
+        match error.code() {
+            Some("CORRUPT" | "WRONGTYPE") => AppendError::Refused(error.to_string()),
+            _ => AppendError::Unavailable,
+        }
+    }
+
+    /// See [`super::Broker::read`].
+    pub async fn read(&self, room: &RoomId, span: Span) -> Result<Slice, Unavailable> {
+        let mut link = self.shared.links.current().ok_or(Unavailable)?;
+        let (mode, from, max) = match span {
+            Span::Newest(max) => ("newest", Seq::ZERO, max),
+            Span::From(from, max) => ("from", from, max),
+        };
+        let fill = |call: &mut Cmd| {
+            // Lua's numbers are exact up to 2^53; no list is as long as this bound.
+            call.arg(1)
+                .arg(self.shared.keys.history(room))
+                .arg(mode)
+                .arg(from.0)
+                .arg(max.min(1 << 30));
+        };
+        let name = link.read.clone();
+        let answer = self
+            .shared
+            .call(&mut link, &name, include_str!("read.lua"), fill)
+            .await;
+        let answer = answer.map_err(|error| {
+            tracing::warn!(%room, %error, "can't read a room's history");
+            Unavailable
+        })?;
+        slice(answer).ok_or_else(|| {
+            tracing::error!(%room, "the room's list holds something that is no message");
+            Unavailable
+        })
+    }
+
+    /// See [`super::Broker::publish`].
+    pub fn publish(&self, room: &RoomId, event: &[u8]) {
+        let _ = self.events.try_send((room.clone(), event.to_vec()));
+    }
+
+    /// See [`super::Broker::open`].
+    pub async fn open(&self, room: &RoomId) -> Result<(), Unavailable> {
+        let (done, answer) = oneshot::channel();
+        self.orders
+            .send(Order::Open(room.clone(), done))
+            .map_err(|_| Unavailable)?;
+        answer.await.unwrap_or(Err(Unavailable))
+    }
+
+    /// See [`super::Broker::close`].
+    pub fn close(&self, room: &RoomId) {
+        let _ = self.orders.send(Order::Close(room.clone()));
+    }
+
+    /// See [`super::Broker::up`].
+    pub async fn up(&self) {
+        self.shared.links.up().await;
+    }
+
+    /// See [`super::Broker::health`].
+    pub fn health(&self) -> Health {
+        let up =
+            self.shared.links.current().is_some() && self.shared.listening.load(Ordering::Relaxed);
+        Health {
+            kind: "redis",
+            up,
+            lag_ms: self.shared.links.lag_ms(),
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+/// What `append.lua` says of each draft.
+fn outcomes(answer: &Value, count: usize) -> Option<Vec<Outcome>> {
+    let Value::Array(answers) = answer else {
+        return None;
+    };
+    let outcomes: Option<Vec<Outcome>> = answers
+        .iter()
+        .map(|answer| outcome(text(answer)?))
+        .collect();
+    outcomes.filter(|outcomes| outcomes.len() == count)
+}
+
+fn outcome(answer: &str) -> Option<Outcome> {
+    let mut words = answer.split(' ');
+    let kind = words.next()?;
+    if kind == "u" {
+        return Some(Outcome::Unknowable);
+    }
+    let mark = Mark {
+        seq: Seq(words.next()?.parse().ok()?),
+        id: MessageId::parse(words.next()?.as_bytes())?,
+    };
+    match kind {
+        "s" => Some(Outcome::Stored(mark)),
+        "d" => Some(Outcome::Duplicate(mark, words.next()?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// What `read.lua` found.
+fn slice(answer: Value) -> Option<Slice> {
+    let Value::Array(answer) = answer else {
+        return None;
+    };
+    let mut answer = answer.into_iter();
+    let (Value::BulkString(newest), len) = (answer.next()?, answer.next()?) else {
+        return None;
+    };
+    let len: u64 = text(&len)?.parse().ok()?;
+    if len == 0 {
+        return Some(Slice {
+            messages: Vec::new(),
+            head: None,
+            oldest: Seq(1),
+        });
+    }
+    let head = message::mark(&newest)?;
+    let mut messages = Vec::with_capacity(answer.len());
+    for entry in answer {
+        let Value::BulkString(entry) = entry else {
+            return None;
+        };
+        let mark = message::mark(&entry)?;
+        if messages
+            .last()
+            .is_some_and(|(last, _): &(Mark, Bytes)| last.seq.next() != mark.seq)
+        {
+            return None;
+        }
+        messages.push((mark, Bytes::from(entry)));
+    }
+    Some(Slice {
+        messages,
+        head: Some(head),
+        oldest: Seq((head.seq.0 + 1).checked_sub(len)?),
+    })
+}

@@ -1,0 +1,253 @@
+//! This node's rooms and connections. A room is opened when somebody joins it and let go some seconds
+//! after the last one left; in between it follows the broker's log.
+//!
+//! - [`room`]: a room's members, its log, what joining and leaving mean
+//! - [`log`]: the gate that keeps the log in order; [`tail`]: the bytes behind it
+//! - [`outbox`]: sends into the log; [`catchup`]: reads from before the tail
+//! - [`peer`]: how a connection is woken
+//!
+//! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
+//! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
+//! can't be lost between "nobody is in it" and "let it go".
+
+pub mod catchup;
+pub mod log;
+pub mod outbox;
+pub mod peer;
+pub mod room;
+pub mod tail;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use self::peer::{Note, Peer};
+use self::room::Room;
+use crate::broker::{Broker, Deliver};
+use crate::id::{RoomId, ShortId};
+use crate::protocol::close::Close;
+
+/// How long a room without members is kept up.
+const LINGER: Duration = Duration::from_secs(5);
+/// How often rooms to be let go are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Rooms that are opened or mended at once.
+const LOADS: usize = 64;
+/// Between tries to mend a room.
+const MEND_PAUSE: Duration = Duration::from_millis(200);
+
+/// A handle to this node's rooms and connections.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    broker: Broker,
+    history_limit: usize,
+    presence_max: usize,
+    rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
+    peers: Mutex<HashMap<ShortId, Arc<Peer>>>,
+    /// Rooms that lost their last member then, oldest first; each at most once.
+    idle: Mutex<VecDeque<(Instant, RoomId)>>,
+    loads: Semaphore,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks panics half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub without rooms.
+    pub fn new(broker: Broker, history_limit: usize, presence_max: usize) -> Hub {
+        Hub {
+            inner: Arc::new(Inner {
+                broker,
+                history_limit,
+                presence_max,
+                rooms: Mutex::default(),
+                peers: Mutex::default(),
+                idle: Mutex::default(),
+                loads: Semaphore::new(LOADS),
+            }),
+        }
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &Broker {
+        &self.inner.broker
+    }
+
+    /// How many rooms are up.
+    pub fn room_count(&self) -> usize {
+        lock(&self.inner.rooms).len()
+    }
+
+    /// How many connections there are.
+    pub fn connection_count(&self) -> usize {
+        lock(&self.inner.peers).len()
+    }
+
+    /// Enters a connection.
+    pub fn connect(&self, peer: Arc<Peer>) {
+        lock(&self.inner.peers).insert(peer.id, peer);
+    }
+
+    /// Removes a connection.
+    pub fn disconnect(&self, peer: &Peer) {
+        lock(&self.inner.peers).remove(&peer.id);
+    }
+
+    /// Orders every connection to end.
+    pub fn close_all(&self, why: Close) {
+        let peers: Vec<_> = lock(&self.inner.peers).values().cloned().collect();
+        peers.iter().for_each(|peer| peer.note(Note::Close(why)));
+    }
+
+    /// The room of that id; begins to open it if it isn't up.
+    pub fn room(&self, id: &RoomId) -> Arc<Room> {
+        let mut rooms = lock(&self.inner.rooms);
+        if let Some(room) = rooms.get(id) {
+            return room.clone();
+        }
+        let room = Arc::new(Room::new(
+            id.clone(),
+            self.inner.history_limit,
+            self.inner.presence_max,
+        ));
+        rooms.insert(id.clone(), room.clone());
+        drop(rooms);
+        tokio::spawn(open(self.clone(), room.clone()));
+        room
+    }
+
+    fn room_if_up(&self, id: &str) -> Option<Arc<Room>> {
+        lock(&self.inner.rooms).get(id).cloned()
+    }
+
+    /// Notes that nobody is left in a room.
+    pub fn emptied(&self, room: &Room) {
+        if !room.may_go.swap(true, Ordering::AcqRel) {
+            lock(&self.inner.idle).push_back((Instant::now(), room.id.clone()));
+        }
+    }
+
+    /// Lets go of rooms without members, once a second and without end.
+    pub async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            while let Some(id) = self.next_idle() {
+                self.let_go(&id);
+            }
+        }
+    }
+
+    fn next_idle(&self) -> Option<RoomId> {
+        let mut idle = lock(&self.inner.idle);
+        let due = idle
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() >= LINGER);
+        if due {
+            idle.pop_front().map(|(_, id)| id)
+        } else {
+            None
+        }
+    }
+
+    fn let_go(&self, id: &RoomId) {
+        let mut rooms = lock(&self.inner.rooms);
+        let Some(room) = rooms.get(id) else { return };
+        // Cleared before looking: who empties it from now on puts it on the list again.
+        room.may_go.store(false, Ordering::Release);
+        if !room.is_empty() {
+            return;
+        }
+        if Arc::strong_count(room) > 1 {
+            // Somebody joins just now, or something is still on its way: look again later.
+            self.emptied(room);
+            return;
+        }
+        rooms.remove(id);
+        // Under the lock, so that it can't overtake the opening of the next room of that id.
+        self.inner.broker.close(id);
+    }
+
+    /// Takes a room that couldn't be opened out of the map, if it is still that one.
+    fn discard(&self, room: &Arc<Room>) {
+        let mut rooms = lock(&self.inner.rooms);
+        if rooms
+            .get(&room.id)
+            .is_some_and(|current| Arc::ptr_eq(current, room))
+        {
+            rooms.remove(&room.id);
+            self.inner.broker.close(&room.id);
+        }
+        drop(rooms);
+        room.fail();
+    }
+
+    fn start_mending(&self, room: Arc<Room>) {
+        let hub = self.clone();
+        tokio::spawn(async move { hub.load(&room).await });
+    }
+
+    /// Reads a room's history until its log is whole. One such task runs per room: the gate says when
+    /// one must start, and no other starts before it says that it is whole again.
+    async fn load(&self, room: &Arc<Room>) {
+        loop {
+            let Ok(turn) = self.inner.loads.acquire().await else {
+                return;
+            };
+            let read = self.inner.broker.read(&room.id, room.wanted()).await;
+            drop(turn);
+            match read {
+                Ok(slice) if room.loaded(&slice) => return,
+                Ok(_) => {}
+                Err(_) if room.is_opening() => return self.discard(room),
+                Err(_) => {
+                    tokio::time::sleep(MEND_PAUSE).await;
+                    self.inner.broker.up().await;
+                }
+            }
+        }
+    }
+}
+
+/// Listens first and reads then, so that nothing falls in between.
+async fn open(hub: Hub, room: Arc<Room>) {
+    match hub.broker().open(&room.id).await {
+        Ok(()) => hub.load(&room).await,
+        Err(_) => hub.discard(&room),
+    }
+    // Whoever asked for it may be gone by now.
+    if room.is_empty() {
+        hub.emptied(&room);
+    }
+}
+
+impl Deliver for Hub {
+    fn deliver(&self, room: &str, payload: &[u8]) {
+        if let Some(room) = self.room_if_up(room)
+            && room.deliver(payload)
+        {
+            self.start_mending(room);
+        }
+    }
+
+    fn mend(&self, room: Option<&str>) {
+        let rooms: Vec<Arc<Room>> = match room {
+            Some(id) => self.room_if_up(id).into_iter().collect(),
+            None => lock(&self.inner.rooms).values().cloned().collect(),
+        };
+        for room in rooms {
+            if room.distrust() {
+                self.start_mending(room);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Sends on their way into a room's log. One append call per room is in flight from this node; what
+//! comes meanwhile goes together in the next. That is the order of a connection's sends, and group
+//! commit without a timer.
+//!
+//! A send whose fate isn't known (the broker went away under the call) is tried again, before anything
+//! behind it, until the broker says what became of it: see [`Draft::retry`]. Nothing else is answered
+//! out of turn, but who has nothing on its way hears at once that the broker is away.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Hub;
+use super::peer::{Note, Peer};
+use super::room::Room;
+use crate::broker::{AppendError, Draft, Outcome};
+use crate::protocol::request::RequestId;
+
+/// Messages, and bytes of them, in one call.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 * 1024;
+/// How long a send of unknown fate is tried again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+/// Between tries that the broker answers with "not now".
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The queue of a room. It is bounded by what each connection may have outstanding.
+#[derive(Default)]
+pub struct Outbox {
+    queue: VecDeque<Sending>,
+    /// Whether a task is at work on it.
+    running: bool,
+    /// Whether a batch of unknown fate stands before the queue.
+    stuck: bool,
+}
+
+/// A send on its way.
+pub struct Sending {
+    /// What is sent.
+    pub draft: Draft,
+    /// Who sent it.
+    pub peer: Arc<Peer>,
+    /// The sender's slot for this room.
+    pub slot: usize,
+    /// The request's id.
+    pub id: Option<RequestId>,
+    /// How many bytes the request counts as outstanding.
+    pub weight: usize,
+}
+
+/// What became of a send.
+pub struct Receipt {
+    /// The sender's slot for the room.
+    pub slot: usize,
+    /// The request's id.
+    pub id: Option<RequestId>,
+    /// How many bytes the request counted as outstanding.
+    pub weight: usize,
+    /// The sender's own id for the message.
+    pub client_id: Option<Box<str>>,
+    /// When the node took it.
+    pub timestamp: u64,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// The broker says.
+    Known(Outcome),
+    /// Nothing was stored: the broker is away.
+    Unavailable,
+    /// Nothing was stored: the broker refused.
+    Refused,
+}
+
+impl Sending {
+    fn tell(self, fate: Fate) {
+        let Sending {
+            draft,
+            peer,
+            slot,
+            id,
+            weight,
+        } = self;
+        let Draft {
+            client_id,
+            timestamp,
+            ..
+        } = draft;
+        peer.note(Note::Sent(Receipt {
+            slot,
+            id,
+            weight,
+            client_id,
+            timestamp,
+            fate,
+        }));
+    }
+}
+
+impl Room {
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends into the room. `behind`: the connection has other sends on their way into this room, so
+    /// this one must not be answered before them.
+    pub fn send(self: &Arc<Room>, hub: &Hub, sending: Sending, behind: bool) {
+        let mut outbox = self.outbox();
+        if outbox.stuck && !behind {
+            drop(outbox);
+            return sending.tell(Fate::Unavailable);
+        }
+        outbox.queue.push_back(sending);
+        if !std::mem::replace(&mut outbox.running, true) {
+            drop(outbox);
+            tokio::spawn(run(hub.clone(), self.clone()));
+        }
+    }
+
+    /// The next batch. Without one, the task at work is done: decided under the lock, so a send that
+    /// comes at the same time either is in the batch or starts another task.
+    fn next_batch(&self) -> Vec<Sending> {
+        let mut outbox = self.outbox();
+        let mut bytes = 0;
+        let fits = outbox.queue.iter().take(BATCH).take_while(|sending| {
+            bytes += sending.draft.body.len();
+            bytes <= BATCH_BYTES
+        });
+        let count = fits.count().max(1).min(outbox.queue.len());
+        outbox.running = count > 0;
+        outbox.queue.drain(..count).collect()
+    }
+
+    /// Notes that a batch is of unknown fate, or no longer. Who isn't behind it hears that the broker is away.
+    fn set_stuck(&self, batch: Option<&[Sending]>) {
+        let mut outbox = self.outbox();
+        outbox.stuck = batch.is_some();
+        let Some(batch) = batch else { return };
+        let senders: HashSet<_> = batch.iter().map(|sending| sending.peer.id).collect();
+        let (behind, free) = std::mem::take(&mut outbox.queue)
+            .into_iter()
+            .partition(|sending| senders.contains(&sending.peer.id));
+        outbox.queue = behind;
+        drop(outbox);
+        let free: VecDeque<Sending> = free;
+        free.into_iter()
+            .for_each(|sending| sending.tell(Fate::Unavailable));
+    }
+}
+
+async fn run(hub: Hub, room: Arc<Room>) {
+    loop {
+        let batch = room.next_batch();
+        if batch.is_empty() {
+            return;
+        }
+        append(&hub, &room, batch).await;
+    }
+}
+
+async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
+    let mut drafts: Vec<Draft> = batch.iter().map(|sending| sending.draft.clone()).collect();
+    let base = room.head();
+    match hub.broker().append(&room.id, &drafts, base, hub).await {
+        Ok(outcomes) => return tell_all(batch, outcomes.into_iter().map(Fate::Known)),
+        Err(AppendError::Unavailable) => {
+            return tell_all(batch, std::iter::repeat(Fate::Unavailable));
+        }
+        Err(AppendError::Refused(why)) => {
+            tracing::error!(room = %room.id, why, "the broker refused an append");
+            return tell_all(batch, std::iter::repeat(Fate::Refused));
+        }
+        Err(AppendError::Lost) => {}
+    }
+    tracing::warn!(room = %room.id, messages = batch.len(), "an append's answer was lost; finding out");
+    room.set_stuck(Some(&batch));
+    let since = Instant::now();
+    let mut outcomes = None;
+    while outcomes.is_none() && since.elapsed() < GIVE_UP_AFTER {
+        // The new connection is shown only after the old one was killed: the former try is over.
+        let _ = tokio::time::timeout(
+            GIVE_UP_AFTER.saturating_sub(since.elapsed()),
+            hub.broker().up(),
+        )
+        .await;
+        drafts.iter_mut().for_each(Draft::retry);
+        match hub.broker().append(&room.id, &drafts, base, hub).await {
+            Ok(found) => outcomes = Some(found),
+            Err(AppendError::Lost) => {}
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    room.set_stuck(None);
+    let unknowable = std::iter::repeat_n(Outcome::Unknowable, batch.len());
+    tell_all(
+        batch,
+        outcomes
+            .unwrap_or_else(|| unknowable.collect())
+            .into_iter()
+            .map(Fate::Known),
+    );
+}
+
+fn tell_all(batch: Vec<Sending>, fates: impl Iterator<Item = Fate>) {
+    batch
+        .into_iter()
+        .zip(fates)
+        .for_each(|(sending, fate)| sending.tell(fate));
+}

@@ -1,0 +1,93 @@
+//! A connection as the rest of the node sees it: who it is, and how it is woken. Nothing is queued
+//! here for a client: a room only says "there is something", and the connection reads on from its
+//! cursor. Notes are the outcomes of its own requests, so their number is bounded by what it has
+//! outstanding, plus one order to close.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+
+use super::outbox::Receipt;
+use super::room::Room;
+use crate::auth::Identity;
+use crate::broker::Unavailable;
+use crate::history::Slice;
+use crate::id::ShortId;
+use crate::protocol::close::Close;
+
+/// Bits that rooms share: the room in slot `n` has bit `n % ROOM_BITS`.
+pub const ROOM_BITS: usize = 63;
+/// The bit that says: there are notes.
+pub const NOTES: u64 = 1 << ROOM_BITS;
+
+/// One connection.
+pub struct Peer {
+    /// Its id.
+    pub id: ShortId,
+    /// Who it is.
+    pub identity: Identity,
+    /// What there is to look at. Not 0 means that the connection has been woken and has not looked yet,
+    /// so a room that delivers a thousand messages meanwhile wakes it once.
+    dirty: AtomicU64,
+    waker: AtomicWaker,
+    notes: Mutex<Vec<Note>>,
+}
+
+/// What a connection is told.
+pub enum Note {
+    /// The room in that slot can be joined now, or can't be opened.
+    Opened(usize, Result<(), Unavailable>),
+    /// What became of a send.
+    Sent(Receipt),
+    /// The older messages that were asked for by that slot, of that room.
+    Past(usize, Arc<Room>, Result<Arc<Slice>, Unavailable>),
+    /// It shall end.
+    Close(Close),
+}
+
+impl Peer {
+    /// A new connection of that user.
+    pub fn new(identity: Identity) -> Peer {
+        Peer {
+            id: ShortId::random(),
+            identity,
+            dirty: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Says that there is something to look at. What it is about must have been written before.
+    pub fn mark(&self, bits: u64) {
+        if self.dirty.fetch_or(bits, Ordering::AcqRel) == 0 {
+            self.waker.wake();
+        }
+    }
+
+    /// Leaves a note.
+    pub fn note(&self, note: Note) {
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(note);
+        self.mark(NOTES);
+    }
+
+    /// What there is to look at since the last call. The bits are cleared before anything is looked
+    /// at: what comes in between sets them again, and wakes again.
+    pub fn take_dirty(&self) -> u64 {
+        self.dirty.swap(0, Ordering::AcqRel)
+    }
+
+    /// Takes the notes.
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Registers who is woken; then [`Peer::take_dirty`] must be looked at once more.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}

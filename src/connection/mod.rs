@@ -1,0 +1,273 @@
+//! One task per connection: it waits for anything to do, does all of it, and writes once. What a request
+//! means is the [`session`]'s; bytes are the [`wire`]'s; clocks are the [`heartbeat`]'s.
+//!
+//! ```text
+//!          woken (a room, a note) · readable · writable · due
+//!                               │
+//!                 look at notes ▼ read requests
+//!                        replies, cursors ──► one write
+//! ```
+
+pub mod heartbeat;
+mod lane;
+mod outflow;
+pub mod session;
+pub mod wire;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use self::heartbeat::{CLOSE_TIMEOUT, Due, Heartbeat};
+use self::wire::{Outflow, Sent, Wire};
+use crate::protocol::close::Close;
+use crate::protocol::frame;
+
+/// With more replies than that unwritten, in bytes, a connection isn't read from.
+const MAX_UNWRITTEN: usize = 64 * 1024;
+/// Turns without a wait; then others have theirs.
+const TURNS: usize = 16;
+
+/// What a connection is for: a [`session::Session`], or an echo to judge the wire by.
+pub trait Handler: Outflow {
+    /// A message came. Replies go into `out`.
+    fn message(&mut self, message: &[u8], out: &mut Vec<u8>);
+    /// Whether it takes messages now.
+    fn takes_messages(&self) -> bool;
+    /// It was woken for these bits. A reason: the connection shall end.
+    fn woken(&mut self, bits: u64, out: &mut Vec<u8>) -> Option<Close>;
+    /// Registers who is woken, then gives (and clears) the bits.
+    fn dirty(&self, waker: &Waker) -> u64;
+    /// Whether something that was asked for is still on its way.
+    fn is_owed(&self) -> bool;
+}
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Between pings.
+    pub heartbeat: Duration,
+    /// Without a byte taken, though there is something to send.
+    pub slow: Duration,
+    /// Until the token ends.
+    pub life: Duration,
+}
+
+struct Connection<H> {
+    wire: Wire,
+    handler: H,
+    clocks: Heartbeat,
+    timer: Pin<Box<Sleep>>,
+    full: bool,
+    /// An end that waits for what is owed, until then.
+    ending: Option<(Close, Instant)>,
+}
+
+/// What there is to do.
+#[derive(Default)]
+struct Ready {
+    bits: u64,
+    readable: bool,
+    writable: bool,
+    due: bool,
+}
+
+/// Serves a connection until it ends, and says why it did.
+pub async fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> (H, Close) {
+    let now = Instant::now();
+    let clocks = Heartbeat::new(now, times.heartbeat, times.slow, times.life);
+    let timer = Box::pin(tokio::time::sleep_until(clocks.next(now).into()));
+    let mut connection = Connection {
+        wire,
+        handler,
+        clocks,
+        timer,
+        full: false,
+        ending: None,
+    };
+    let why = connection.run().await;
+    Box::pin(connection.close(why)).await;
+    (connection.handler, why)
+}
+
+impl<H: Handler> Connection<H> {
+    async fn run(&mut self) -> Close {
+        let mut turns = 0;
+        let mut more = match self.send() {
+            Ok(more) => more,
+            Err(close) => return close,
+        };
+        loop {
+            turns += 1;
+            if turns % TURNS == 0 {
+                tokio::task::yield_now().await;
+            }
+            let ready = self.next(more).await;
+            match self.turn(&ready) {
+                Ok(left) => more = left,
+                Err(close) => return close,
+            }
+        }
+    }
+
+    /// Waits until there is something to do; with `more`, there is.
+    fn next(&mut self, more: bool) -> impl Future<Output = Ready> + '_ {
+        poll_fn(move |cx| {
+            let ready = self.poll(cx);
+            let any = more || ready.bits != 0 || ready.readable || ready.writable || ready.due;
+            if any {
+                Poll::Ready(ready)
+            } else {
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Everything is asked each time, so a room that always has something can't keep the socket's
+    /// input waiting, nor the other way round.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Ready {
+        Ready {
+            bits: self.handler.dirty(cx.waker()),
+            readable: self.reads()
+                && (self.wire.has_input() || self.wire.poll_readable(cx).is_ready()),
+            writable: self.full && self.wire.poll_writable(cx).is_ready(),
+            due: self.timer.as_mut().poll(cx).is_ready(),
+        }
+    }
+
+    fn reads(&self) -> bool {
+        self.ending.is_none()
+            && self.wire.unwritten() <= MAX_UNWRITTEN
+            && self.handler.takes_messages()
+    }
+
+    fn turn(&mut self, ready: &Ready) -> Result<bool, Close> {
+        if ready.bits != 0
+            && let Some(close) = self.handler.woken(ready.bits, self.wire.replies())
+        {
+            self.ending
+                .get_or_insert((close, Instant::now() + CLOSE_TIMEOUT));
+            self.timer
+                .as_mut()
+                .reset((Instant::now() + CLOSE_TIMEOUT).into());
+        }
+        if ready.readable {
+            self.receive()?;
+        }
+        if ready.due {
+            self.tick()?;
+        }
+        if let Some((close, _)) = self.ending
+            && !self.handler.is_owed()
+        {
+            return Err(close);
+        }
+        if self.full && !ready.writable {
+            return Ok(false);
+        }
+        self.send()
+    }
+
+    fn receive(&mut self) -> Result<(), Close> {
+        let handler = &mut self.handler;
+        let alive = self.wire.receive(|message, replies| {
+            handler.message(message, replies);
+            handler.takes_messages() && replies.len() <= MAX_UNWRITTEN
+        })?;
+        if alive {
+            self.clocks.alive();
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Close> {
+        let now = Instant::now();
+        if let Some((close, until)) = self.ending
+            && now >= until
+        {
+            return Err(close);
+        }
+        let deaf = !self.reads();
+        match self.clocks.due(now, deaf) {
+            Due::Nothing => {}
+            Due::Ping => frame::put_ping(self.wire.replies()),
+            Due::End(close) => return Err(close),
+        }
+        self.set_timer(now);
+        Ok(())
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        let next = self.ending.map_or(self.clocks.next(now), |(_, until)| {
+            until.min(self.clocks.next(now))
+        });
+        self.timer.as_mut().reset(next.into());
+    }
+
+    fn send(&mut self) -> Result<bool, Close> {
+        let sent = self.wire.send(&mut self.handler)?;
+        let full = matches!(sent, Sent::Blocked(_));
+        if let Sent::Blocked(took) = sent {
+            let now = Instant::now();
+            self.clocks.blocked(now, took);
+            if !self.full {
+                self.set_timer(now);
+            }
+        } else if self.full {
+            self.clocks.unblocked();
+        }
+        self.full = full;
+        Ok(sent == Sent::More)
+    }
+
+    /// Says goodbye where somebody may hear it, and waits for the peer's answer: who closes a socket
+    /// with unread input resets it, and takes the close frame away from the peer.
+    async fn close(&mut self, why: Close) {
+        if matches!(why, Close::Broken | Close::Silent) {
+            return;
+        }
+        self.wire.say_close(why);
+        let garbled = matches!(why, Close::Protocol | Close::NotUtf8 | Close::TooBig);
+        let goodbye = poll_fn(|cx| {
+            match self.wire.send(&mut NoOutflow) {
+                Ok(Sent::Blocked(_)) => {
+                    let _ = self.wire.poll_writable(cx).is_ready();
+                    return Poll::Pending;
+                }
+                Ok(_) if why == Close::ByPeer => return Poll::Ready(()),
+                // The codec can't tell the peer's close any more: the end of the stream asks for it.
+                Ok(_) if garbled && self.wire.poll_finish(cx).is_pending() => return Poll::Pending,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+            while self.wire.poll_readable(cx).is_ready() {
+                let open = if garbled {
+                    self.wire.discard()
+                } else {
+                    self.wire.receive(|_, _| true).is_ok()
+                };
+                if !open {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        });
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// A closing connection gives nothing from its rooms.
+struct NoOutflow;
+
+impl Outflow for NoOutflow {
+    fn fill(&mut self, _: &mut Vec<u8>, _: usize) -> bool {
+        false
+    }
+
+    fn settle(&mut self, filled: &[u8], _: usize) -> usize {
+        filled.len()
+    }
+}

@@ -1,0 +1,329 @@
+//! What lies after a connection's cursors, in all of its rooms. A cursor goes on when bytes are copied
+//! for a write, and goes back to what the socket didn't take: nothing is kept for a slow client but
+//! the rest of one frame.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::lane::{Lane, Member};
+use crate::history::Slice;
+use crate::hub::peer::ROOM_BITS;
+use crate::hub::room::Room;
+use crate::hub::tail::Reading;
+use crate::id::{Mark, Seq};
+use crate::protocol::frame;
+
+/// Where a member stands in its room's log.
+#[derive(Clone)]
+pub(super) enum Position {
+    /// In the tail, at that offset.
+    Tail(u64),
+    /// Before it: this message is next. `asked`: it is being read.
+    Behind { next: Mark, asked: bool },
+    /// Before it, with what was read from that place on.
+    Past { next: Seq, slice: Arc<Slice> },
+    /// What it needs next is gone: it shall be told to begin anew.
+    Lost,
+}
+
+/// What was copied of one room in the last fill.
+struct Chunk {
+    slot: usize,
+    /// Where its bytes begin, from where the fill began.
+    start: usize,
+    /// Where the member stood before, and whether it had missed something.
+    before: (Position, bool),
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Frames of the tail; the cursor stood here after them.
+    Tail(u64),
+    /// Messages from before the tail, from that place on.
+    Past(Seq),
+    /// Events made for this member alone.
+    Own,
+}
+
+/// What trying to copy came to.
+enum Step {
+    /// Something was copied, or there was nothing; whether the room has no more now.
+    Copied(Kind, bool),
+    /// The position changed: look again.
+    Again,
+    /// Older messages must be read first; whether they are to be asked for.
+    Waits(bool),
+}
+
+/// Which rooms have something, and what was copied of them last.
+#[derive(Default)]
+pub(super) struct Cursors {
+    /// The bits of rooms that have something, or may.
+    pub(super) bits: u64,
+    chunks: Vec<Chunk>,
+    /// Slots that need messages from before the tail.
+    pub(super) behind: Vec<usize>,
+}
+
+impl Cursors {
+    /// Copies frames of all rooms that have some. Whether there is more.
+    pub(super) fn fill(
+        &mut self,
+        lanes: &mut Slab<Lane>,
+        out: &mut Vec<u8>,
+        budget: usize,
+    ) -> bool {
+        self.chunks.clear();
+        let origin = out.len();
+        let mut bits = self.bits;
+        while bits != 0 {
+            let bit = bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            // Rooms share a bit every ROOM_BITS slots, so a connection looks at few that have nothing.
+            let mut drained = true;
+            for slot in (bit..lanes.capacity()).step_by(ROOM_BITS) {
+                let Some(lane) = lanes.get_mut(slot) else {
+                    continue;
+                };
+                drained &= self.fill_from(slot, lane, out, origin, budget);
+            }
+            if drained {
+                self.bits &= !(1 << bit);
+            }
+        }
+        self.bits != 0
+    }
+
+    /// Copies frames of one room. Whether nothing is left to copy there now.
+    fn fill_from(
+        &mut self,
+        slot: usize,
+        lane: &mut Lane,
+        out: &mut Vec<u8>,
+        origin: usize,
+        budget: usize,
+    ) -> bool {
+        let Some(member) = &mut lane.member else {
+            return true;
+        };
+        loop {
+            let left = (origin + budget).saturating_sub(out.len());
+            if left == 0 {
+                return false;
+            }
+            let start = out.len() - origin;
+            let before = (member.position.clone(), member.missed);
+            match copy(&lane.room, member, left, out) {
+                Step::Again => {}
+                Step::Waits(ask) => {
+                    if ask {
+                        self.behind.push(slot);
+                    }
+                    return true;
+                }
+                Step::Copied(kind, drained) => {
+                    if out.len() - origin > start {
+                        self.chunks.push(Chunk {
+                            slot,
+                            start,
+                            before,
+                            kind,
+                        });
+                    }
+                    if drained {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets cursors back to what was not taken; see [`super::wire::Outflow::settle`].
+    pub(super) fn settle(&mut self, lanes: &mut Slab<Lane>, filled: &[u8], taken: usize) -> usize {
+        if taken >= filled.len() {
+            self.chunks.clear();
+            return taken;
+        }
+        let (mut stop, mut end) = (filled.len(), taken);
+        while let Some(chunk) = self.chunks.pop() {
+            if stop <= taken {
+                break;
+            }
+            self.bits |= 1 << (chunk.slot % ROOM_BITS);
+            let member = lanes
+                .get_mut(chunk.slot)
+                .and_then(|lane| lane.member.as_mut());
+            let start = chunk.start;
+            if let (Some(member), Some(bytes)) = (member, filled.get(start..stop)) {
+                end = end.max(start + chunk.take_back(member, bytes, taken.saturating_sub(start)));
+            }
+            stop = start;
+        }
+        self.chunks.clear();
+        // A socket that is full may stay so: what was read for this client isn't kept for it.
+        lanes
+            .iter_mut()
+            .filter_map(|(_, lane)| lane.member.as_mut())
+            .for_each(Member::let_go_of_past);
+        end
+    }
+}
+
+impl Chunk {
+    /// Sets a member back to behind the first `taken` of the chunk's bytes, and gives where the frame
+    /// ends in which that lies.
+    fn take_back(self, member: &mut Member, bytes: &[u8], taken: usize) -> usize {
+        if taken == 0 {
+            (member.position, member.missed) = self.before;
+            return 0;
+        }
+        let end = frame::boundary_after(bytes, taken);
+        match (self.kind, self.before) {
+            (Kind::Tail(after), (_, missed)) => {
+                member.position = Position::Tail(after - (bytes.len() - end) as u64);
+                member.missed |= missed;
+                end
+            }
+            (Kind::Past(first), (Position::Past { slice, .. }, missed)) => {
+                let mut given = 0;
+                let mut at = 0;
+                while at < end {
+                    at += frame::frame_len(bytes.get(at..).unwrap_or_default()).unwrap_or(end);
+                    given += 1;
+                }
+                member.position = Position::Past {
+                    next: Seq(first.0 + given),
+                    slice,
+                };
+                member.missed |= missed;
+                end
+            }
+            // These few go out whole.
+            (Kind::Own | Kind::Past(_), _) => bytes.len(),
+        }
+    }
+}
+
+impl Member {
+    fn let_go_of_past(&mut self) {
+        if let Position::Past { next, slice } = &self.position {
+            let next = message_in(slice, *next).map(|(mark, _)| *mark);
+            self.position = next.map_or(Position::Lost, |next| Position::Behind {
+                next,
+                asked: false,
+            });
+        }
+    }
+
+    /// Takes what was read for it, or for another question of the same connection.
+    pub(super) fn take_past(&mut self, past: Option<&Arc<Slice>>) {
+        let Position::Behind { next, asked: true } = self.position else {
+            return;
+        };
+        self.position = match past {
+            None => Position::Behind { next, asked: false },
+            Some(slice) if message_in(slice, next.seq).is_some_and(|(mark, _)| *mark == next) => {
+                Position::Past {
+                    next: next.seq,
+                    slice: slice.clone(),
+                }
+            }
+            // Read for another question, from a later place on.
+            Some(slice)
+                if slice.oldest <= next.seq
+                    && slice
+                        .messages
+                        .first()
+                        .is_some_and(|(m, _)| m.seq > next.seq) =>
+            {
+                return;
+            }
+            Some(_) => Position::Lost,
+        };
+    }
+}
+
+fn message_in(slice: &Slice, seq: Seq) -> Option<&(Mark, Bytes)> {
+    let first = slice.messages.first()?.0.seq;
+    slice
+        .messages
+        .get(usize::try_from(seq.0.checked_sub(first.0)?).ok()?)
+}
+
+/// Copies about `budget` bytes of what comes next for a member.
+fn copy(room: &Room, member: &mut Member, budget: usize, out: &mut Vec<u8>) -> Step {
+    match &mut member.position {
+        Position::Tail(cursor) => {
+            if member.missed && room.put_users_at(*cursor, out) {
+                member.missed = false;
+                return Step::Copied(Kind::Own, false);
+            }
+            match room.read(*cursor, budget, out) {
+                Reading::Copied {
+                    after,
+                    skipped,
+                    end,
+                } => {
+                    *cursor = after;
+                    member.missed |= skipped;
+                    Step::Copied(Kind::Tail(after), end && !member.missed)
+                }
+                Reading::Behind(next) => {
+                    (member.position, member.missed) =
+                        (Position::Behind { next, asked: false }, true);
+                    Step::Again
+                }
+                Reading::Lost => {
+                    member.position = Position::Lost;
+                    Step::Again
+                }
+            }
+        }
+        Position::Behind { asked, .. } => Step::Waits(!std::mem::replace(asked, true)),
+        Position::Past { next, slice } => {
+            let first = *next;
+            let after = copy_past(slice, first, budget, out);
+            member.position = position_after(room, slice, after);
+            Step::Copied(Kind::Past(first), false)
+        }
+        Position::Lost => {
+            (member.position, member.missed) = (Position::Tail(room.begin_anew(out)), false);
+            Step::Copied(Kind::Own, false)
+        }
+    }
+}
+
+/// Copies messages of a slice from a place on, as frames; gives the place after them.
+fn copy_past(slice: &Slice, from: Seq, budget: usize, out: &mut Vec<u8>) -> Seq {
+    let (start, mut next) = (out.len(), from);
+    while out.len() - start < budget
+        && let Some((mark, message)) = message_in(slice, next)
+    {
+        frame::put_text(out, message);
+        next = mark.seq.next();
+    }
+    next
+}
+
+/// Where a member stands that was given everything of a slice up to before `next`.
+fn position_after(room: &Room, slice: &Arc<Slice>, next: Seq) -> Position {
+    let last = message_in(slice, next.previous()).map(|(mark, _)| *mark);
+    // The tail may be of another lineage by now: it goes on from here only if it knows this very message.
+    if last.is_none() || room.mark_at(next.previous()) != last {
+        return Position::Lost;
+    }
+    if let Some(cursor) = room.cursor_after(next.previous()) {
+        return Position::Tail(cursor);
+    }
+    match (message_in(slice, next), room.mark_at(next)) {
+        (Some(_), _) => Position::Past {
+            next,
+            slice: slice.clone(),
+        },
+        (None, Some(next)) => Position::Behind { next, asked: false },
+        (None, None) => Position::Lost,
+    }
+}

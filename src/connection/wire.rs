@@ -1,0 +1,325 @@
+//! The socket and what is half-way through it. tungstenite reads (RFC 6455 framing, fragments, UTF-8,
+//! control frames) from bytes that are in memory already, and its own answers, pongs and closes, go
+//! into the connection's reply buffer; this file alone reads and writes the socket. So many frames go
+//! in one `write`, an idle connection holds no read buffer, and the codec is a well-kept library's.
+//!
+//! Bytes leave in this order: the rest of a frame of which the socket took a part, then replies, then
+//! what the [`Outflow`] has. What the socket doesn't take of the latter isn't kept: the outflow's
+//! cursors go back to it.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
+
+use crate::protocol::close::Close;
+use crate::protocol::frame;
+
+/// Read from the socket in one call at most.
+const READ: usize = 16 * 1024;
+/// Written to the socket in one call, about.
+const WRITE: usize = 64 * 1024;
+/// The codec's own buffer: one short frame. A longer frame gets its room when its header is read.
+const CODEC_BUFFER: usize = 256;
+/// A reply buffer of more than that isn't kept when it is empty.
+const KEPT_REPLIES: usize = 512;
+/// Writes in one turn; then others have theirs.
+const WRITES_A_TURN: usize = 4;
+
+/// Where frames come from that are not this connection's own: the rooms.
+pub trait Outflow {
+    /// Copies whole frames into `out`, about `budget` bytes. Whether there is more.
+    fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool;
+    /// Of the bytes of the last `fill`, the socket took `taken`. What it didn't take comes again with
+    /// the next `fill`, but for the rest of a frame that was begun: gives where that frame ends.
+    fn settle(&mut self, filled: &[u8], taken: usize) -> usize;
+}
+
+/// How far sending came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// Everything is with the kernel.
+    All,
+    /// There is more to do, and the socket would take it.
+    More,
+    /// The socket is full. Whether it took anything before.
+    Blocked(bool),
+}
+
+/// The bytes between the socket and the codec.
+#[derive(Default)]
+struct Pipe {
+    /// Input lies in `input[read..end]`.
+    input: Vec<u8>,
+    read: usize,
+    end: usize,
+    replies: Vec<u8>,
+}
+
+impl Pipe {
+    fn unread(&self) -> &[u8] {
+        self.input.get(self.read..self.end).unwrap_or_default()
+    }
+
+    /// Keeps what isn't read yet in a buffer of its own, and gives the buffer it was in.
+    fn keep_unread(&mut self) -> Vec<u8> {
+        let unread = self.unread().to_vec();
+        (self.read, self.end) = (0, unread.len());
+        std::mem::replace(&mut self.input, unread)
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut rest = self.unread();
+        if rest.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let read = rest.read(into)?;
+        self.read += read;
+        Ok(read)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.replies.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+thread_local! {
+    // A thread works at one connection at a time, so these are shared by all of its connections.
+    static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The thread's read buffer; whoever takes it puts it back.
+fn take_input() -> Vec<u8> {
+    let mut input = INPUT.take();
+    input.resize(READ, 0);
+    input
+}
+
+/// A WebSocket over TCP.
+pub struct Wire {
+    stream: TcpStream,
+    codec: WebSocket<Pipe>,
+    /// The rest of a frame of which the socket took a part.
+    rest: Vec<u8>,
+}
+
+impl Wire {
+    /// Takes over a socket after the handshake; `read` is what was read beyond the handshake.
+    pub fn new(stream: TcpStream, read: &[u8], max_frame: usize) -> Wire {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(CODEC_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(WRITE)
+            .max_frame_size(Some(max_frame))
+            .max_message_size(Some(max_frame));
+        let pipe = Pipe {
+            input: read.to_vec(),
+            end: read.len(),
+            ..Pipe::default()
+        };
+        Wire {
+            stream,
+            codec: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Where replies are put.
+    pub fn replies(&mut self) -> &mut Vec<u8> {
+        &mut self.codec.get_mut().replies
+    }
+
+    /// Bytes of replies that are not written yet.
+    pub fn unwritten(&self) -> usize {
+        self.codec.get_ref().replies.len()
+    }
+
+    /// Whether there is input that was read from the socket and not looked at.
+    pub fn has_input(&self) -> bool {
+        !self.codec.get_ref().unread().is_empty()
+    }
+
+    /// Whether the socket has input; wakes the task when it has.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_read_ready(cx).map(drop)
+    }
+
+    /// Whether the socket takes output; wakes the task when it does.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_write_ready(cx).map(drop)
+    }
+
+    /// Reads once from the socket and hands each message to `take`, until there is none or `take` says
+    /// that it wants no more now; what is left then waits for the next call. Gives whether the peer
+    /// showed itself.
+    pub fn receive(
+        &mut self,
+        mut take: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
+    ) -> Result<bool, Close> {
+        if self.has_input() {
+            let outcome = self.read_messages(&mut take);
+            self.codec.get_mut().keep_unread();
+            return outcome.map(|()| false);
+        }
+        let mut input = take_input();
+        let read = match self.stream.try_read(&mut input) {
+            Ok(0) => return Err(Close::ByPeer),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(Close::Broken),
+        };
+        let pipe = self.codec.get_mut();
+        (pipe.input, pipe.read, pipe.end) = (input, 0, read);
+        let outcome = self.read_messages(&mut take);
+        INPUT.set(self.codec.get_mut().keep_unread());
+        outcome.map(|()| read > 0)
+    }
+
+    fn read_messages(
+        &mut self,
+        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> bool,
+    ) -> Result<(), Close> {
+        loop {
+            let more = match self.codec.read() {
+                Ok(Message::Text(text)) => take(text.as_bytes(), self.replies()),
+                Ok(Message::Binary(bytes)) => take(&bytes, self.replies()),
+                Ok(_) => true,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(why(&error)),
+            };
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts a close frame into the replies, unless one was sent or answered already.
+    pub fn say_close(&mut self, close: Close) {
+        let Some(code) = close.code() else { return };
+        if matches!(close, Close::Protocol | Close::NotUtf8 | Close::TooBig) {
+            // The codec has lost its place in the stream: it reads and writes no more.
+            return frame::put_close(self.replies(), code, close.reason());
+        }
+        let close_frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: close.reason().into(),
+        };
+        // Into memory; and where the codec refuses, the closing is under way already.
+        let _ = self.codec.close(Some(close_frame));
+    }
+
+    /// Reads and drops what the peer still sends. `false` when it has ended.
+    pub fn discard(&mut self) -> bool {
+        let mut input = take_input();
+        let read = self.stream.try_read(&mut input);
+        INPUT.set(input);
+        match read {
+            Ok(read) => read > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Ends this side of the stream.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.stream).poll_shutdown(cx).map(drop)
+    }
+
+    /// Writes what there is, until the socket is full or a turn's share is done.
+    pub fn send(&mut self, outflow: &mut impl Outflow) -> Result<Sent, Close> {
+        let mut output = OUTPUT.take();
+        let mut took = false;
+        let mut sent = Sent::More;
+        for _ in 0..WRITES_A_TURN {
+            sent = self.send_once(outflow, &mut output)?;
+            match sent {
+                Sent::More => took = true,
+                Sent::Blocked(some) => sent = Sent::Blocked(took || some),
+                Sent::All => {}
+            }
+            if sent != Sent::More {
+                break;
+            }
+        }
+        OUTPUT.set(output);
+        Ok(sent)
+    }
+
+    fn send_once(
+        &mut self,
+        outflow: &mut impl Outflow,
+        output: &mut Vec<u8>,
+    ) -> Result<Sent, Close> {
+        output.clear();
+        output.extend_from_slice(&self.rest);
+        output.extend_from_slice(&self.codec.get_ref().replies);
+        let own = output.len();
+        let more = own >= WRITE || outflow.fill(output, WRITE - own);
+        if output.is_empty() {
+            return Ok(Sent::All);
+        }
+        let taken = match self.stream.try_write(output) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(Close::Broken),
+        };
+        self.settle(outflow, output, own, taken);
+        Ok(match taken {
+            taken if taken < output.len() => Sent::Blocked(taken > 0),
+            _ if more => Sent::More,
+            _ => Sent::All,
+        })
+    }
+
+    /// Notes that the socket took the first `taken` bytes of `output`, of which `own` were the rest and
+    /// the replies.
+    fn settle(&mut self, outflow: &mut impl Outflow, output: &[u8], own: usize, taken: usize) {
+        let filled = output.get(own..).unwrap_or_default();
+        if taken < own {
+            let of_rest = taken.min(self.rest.len());
+            self.rest.drain(..of_rest);
+            self.replies().drain(..taken - of_rest);
+            outflow.settle(filled, 0);
+            return;
+        }
+        self.rest.clear();
+        let replies = self.replies();
+        if replies.capacity() > KEPT_REPLIES {
+            *replies = Vec::new()
+        } else {
+            replies.clear()
+        }
+        let end = outflow.settle(filled, taken - own);
+        self.rest
+            .extend_from_slice(filled.get(taken - own..end).unwrap_or_default());
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+    }
+}
+
+/// What a codec's error means for the connection.
+fn why(error: &Error) -> Close {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => Close::ByPeer,
+        Error::Utf8(_) => Close::NotUtf8,
+        Error::Capacity(_) => Close::TooBig,
+        Error::Protocol(_) => Close::Protocol,
+        _ => Close::Broken,
+    }
+}

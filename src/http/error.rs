@@ -1,0 +1,107 @@
+//! The one place where a refusal becomes an HTTP response: a status, the JSON body
+//! `{"code": …, "message": …}`, and the headers that its status asks for.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// A refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HttpError {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    /// Seconds after which to try again.
+    retry_after: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Body {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl HttpError {
+    /// There is nothing at that path.
+    pub const NOT_FOUND: HttpError =
+        HttpError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here");
+    /// The path takes another method.
+    pub const METHOD_NOT_ALLOWED: HttpError = HttpError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "the path takes another method",
+    );
+    /// The path is for WebSockets (RFC 6455, version 13).
+    pub const UPGRADE_REQUIRED: HttpError = HttpError::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "UPGRADE_REQUIRED",
+        "connect with a WebSocket, version 13",
+    );
+    /// The node is shutting down.
+    pub const DRAINING: HttpError = HttpError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "DRAINING",
+        "the server is shutting down",
+    )
+    .retry_after(1);
+    /// The node has as many connections as it takes.
+    pub const AT_CAPACITY: HttpError = HttpError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "AT_CAPACITY",
+        "the server takes no more connections",
+    )
+    .retry_after(5);
+
+    const fn new(status: StatusCode, code: &'static str, message: &'static str) -> HttpError {
+        HttpError {
+            status,
+            code,
+            message,
+            retry_after: None,
+        }
+    }
+
+    const fn retry_after(self, seconds: u16) -> HttpError {
+        HttpError {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
+    /// A request that isn't what it should be.
+    pub fn bad_request(message: &'static str) -> HttpError {
+        HttpError::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// A token is missing or not good.
+    pub fn unauthorized(message: &'static str) -> HttpError {
+        HttpError::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let body = Body {
+            code: self.code,
+            message: self.message,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
+        }
+        response
+    }
+}

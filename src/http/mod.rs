@@ -1,0 +1,43 @@
+//! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
+//! errors in [`error`].
+
+pub mod error;
+pub mod health;
+pub mod upgrade;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get};
+
+use self::error::HttpError;
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::shutdown::Shutdown;
+
+/// What the handlers work with.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// Reads tokens.
+    pub verifier: Verifier,
+    /// Rooms and connections.
+    pub hub: Hub,
+    /// Whether the node goes on, and who is still here.
+    pub shutdown: Shutdown,
+    /// Sockets at once, beyond which no upgrade is done.
+    pub capacity: usize,
+}
+
+/// The route table.
+pub fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", any(upgrade::root))
+        .route("/ws", any(upgrade::ws))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .fallback(async || HttpError::NOT_FOUND)
+        .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
+        .with_state(app)
+}

@@ -1,0 +1,196 @@
+//! Builds every part from the configuration, accepts sockets, and ends in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::auth::Verifier;
+use crate::broker;
+use crate::config::{BrokerConfig, Config};
+use crate::http::{self, App};
+use crate::hub::Hub;
+use crate::protocol::close::Close;
+use crate::shutdown::{Shutdown, SocketCount};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 4_096;
+/// File descriptors that are not for clients.
+const OWN_FILES: usize = 256;
+/// Sockets beyond the capacity that are taken to be told so; more are dropped.
+const SPARE_SOCKETS: usize = 128;
+/// A request head may be so large: a token is at most 8 KiB.
+const MAX_HEAD: usize = 32 * 1024;
+/// After an accept failed for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until a signal ends it; gives the exit status. `on_listen` hears the address.
+///
+/// # Errors
+/// Where it can't listen, or the broker's address is none.
+pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Result<u8> {
+    let signals = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let capacity = capacity(config.max_connections);
+    let listener = listen(SocketAddr::new(config.host, config.port))?;
+    let address = listener.local_addr()?;
+    let (broker, driver) = broker::build(&config).map_err(io::Error::other)?;
+    let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
+    let background = {
+        let hub = hub.clone();
+        tokio::spawn(
+            async move { tokio::join!(driver.run(hub.broker(), hub.clone()), hub.sweep()) },
+        )
+    };
+    if config.broker == BrokerConfig::Embedded {
+        tracing::warn!("no Redis is set: this node is alone, and forgets everything when it ends");
+    }
+    tracing::info!(%address, capacity, "listening");
+    on_listen(address);
+    let (grace, shutdown) = (config.shutdown_grace, Shutdown::default());
+    let verifier = Verifier::new(&config.jwt);
+    let app = Arc::new(App {
+        config,
+        verifier,
+        hub: hub.clone(),
+        shutdown: shutdown.clone(),
+        capacity,
+    });
+    let accepting = tokio::spawn(accept(listener, app));
+    let status = until_ended(signals, &hub, &shutdown, grace).await;
+    accepting.abort();
+    background.abort();
+    Ok(status)
+}
+
+/// The soft limit of open files, raised to the hard one, less our own; or the configured cap.
+fn capacity(configured: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "can't raise the limit of open files");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let by_files = usize::try_from(files)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(OWN_FILES);
+    let wanted = if configured == 0 {
+        usize::MAX
+    } else {
+        configured
+    };
+    if wanted > by_files {
+        tracing::info!(
+            connections = by_files,
+            "the limit of open files bounds the connections"
+        );
+    }
+    wanted.min(by_files)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, app: Arc<App>) {
+    let routes = http::routes(app.clone());
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let counted = app.shutdown.count_socket();
+                if app.shutdown.sockets() <= app.capacity.saturating_add(SPARE_SOCKETS) {
+                    tokio::spawn(converse(stream, routes.clone(), app.clone(), counted));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Speaks HTTP on a socket until it becomes a WebSocket or ends.
+async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: SocketCount) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "can't set TCP_NODELAY");
+    }
+    // The socket stays counted where it becomes a WebSocket's.
+    let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(counted.clone());
+        routes.call(request)
+    });
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.config.handshake_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut conversation = std::pin::pin!(conversation);
+    let outcome = tokio::select! {
+        outcome = conversation.as_mut() => outcome,
+        () = app.shutdown.begun() => {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a conversation ended early");
+    }
+}
+
+async fn until_ended(
+    (mut terminate, mut interrupt): (Signal, Signal),
+    hub: &Hub,
+    shutdown: &Shutdown,
+    grace: Duration,
+) -> u8 {
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let name = signalled().await;
+    let connections = hub.connection_count();
+    tracing::info!(signal = name, connections, "shutting down");
+    shutdown.begin();
+    hub.close_all(Close::Leaving);
+    tokio::select! {
+        () = shutdown.all_gone() => {
+            tracing::info!("all connections are closed");
+            0
+        }
+        () = tokio::time::sleep(grace) => {
+            tracing::warn!(connections = hub.connection_count(), "ended with connections still open");
+            1
+        }
+        _ = signalled() => {
+            tracing::warn!(connections = hub.connection_count(), "ended at once by a second signal");
+            1
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The machine: which core is whose, and how many files may be open.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::Result;
+
+/// Open files that are no client's: listener, epoll, logs, the broker's, and the 256 that the server
+/// itself keeps back of its limit.
+const OTHER_FILES: usize = 512;
+
+/// Cores and limits, after [`Machine::prepare`] has claimed them.
+pub(crate) struct Machine {
+    /// How many cores this process was given.
+    pub(crate) cores: usize,
+    /// The core of the server and the one of everything else; `None` on a machine with one core.
+    split: Option<(usize, usize)>,
+    open_files: usize,
+}
+
+impl Machine {
+    /// Moves this thread to the core of the load and raises the soft limit of open files to the
+    /// hard one, which the children inherit.
+    pub(crate) fn prepare() -> Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|&core| allowed.is_set(core))
+            .collect();
+        let limit = getrlimit(Resource::Nofile).maximum;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        )?;
+        let machine = Self {
+            cores: cores.len(),
+            split: (cores.len() > 1).then(|| (cores[0], cores[1])),
+            open_files: limit.map_or(usize::MAX, |files| {
+                usize::try_from(files).unwrap_or(usize::MAX)
+            }),
+        };
+        machine.on_load_core()?;
+        Ok(machine)
+    }
+
+    /// Runs `spawn` on the server's core: a process inherits the cores of the thread that starts it,
+    /// and so do all threads it ever makes.
+    pub(crate) fn on_server_core<T>(&self, spawn: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some((server, _)) = self.split {
+            pin(server)?;
+        }
+        let spawned = spawn();
+        self.on_load_core()?;
+        spawned
+    }
+
+    fn on_load_core(&self) -> Result<()> {
+        self.split.map_or(Ok(()), |(_, load)| pin(load))
+    }
+
+    /// The number asked for, or as many as the limit of open files allows.
+    pub(crate) fn idle_connections(&self, wanted: usize) -> usize {
+        wanted.min(self.open_files.saturating_sub(OTHER_FILES))
+    }
+
+    /// Which core does what, in words.
+    pub(crate) fn placement(&self) -> String {
+        match self.split {
+            Some((server, load)) => {
+                format!(
+                    "the server (and the floor's writer) on core {server}, load and Redis on core {load}"
+                )
+            }
+            None => "server, load and Redis share the one core, so the figures are not comparable"
+                .to_owned(),
+        }
+    }
+}
+
+fn pin(core: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(core);
+    Ok(sched_setaffinity(None, &only)?)
+}

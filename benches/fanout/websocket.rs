@@ -1,0 +1,109 @@
+//! The client side of RFC 6455, as much of it as a load needs: whole frames of up to 64 KiB.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::Result;
+
+/// The sample key of RFC 6455, section 1.3, and the answer to it. A server has no say in either.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Any will do, except zero: a server may skip the unmasking then.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// The first byte of a frame that is whole: FIN and the opcode.
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
+/// Upgrades a fresh connection; returns what came after the head of the response.
+pub(crate) fn upgrade(stream: &mut TcpStream, token: &str) -> Result<Vec<u8>> {
+    let request = format!(
+        "GET /?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut response = Vec::new();
+    let mut buffer = [0; 2048];
+    loop {
+        let end = response.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&response[..end]);
+            if !head.starts_with("HTTP/1.1 101 ") || !head.contains(ACCEPT) {
+                return Err(
+                    format!("no upgrade: {}", head.lines().next().unwrap_or_default()).into(),
+                );
+            }
+            return Ok(response.split_off(end + 4));
+        }
+        match stream.read(&mut buffer)? {
+            0 => return Err("the server closed the connection during the upgrade".into()),
+            n => response.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+/// Appends a text frame.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    push(out, TEXT, text.as_bytes());
+}
+
+fn push(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    out.push(kind);
+    match u16::try_from(payload.len()) {
+        Ok(n) if n < 126 => out.push(0x80 | n as u8),
+        Ok(n) => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        Err(_) => unreachable!("a load has no frame over 64 KiB"),
+    }
+    out.extend_from_slice(&MASK);
+    out.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+}
+
+/// A frame of the server, as far as the load cares.
+pub(crate) enum Frame<'a> {
+    Text(&'a [u8]),
+    /// The pong that answers it, ready to send.
+    Ping(Vec<u8>),
+    Other,
+}
+
+/// The first frame of `bytes` and its length there; `None` while it isn't whole.
+#[inline]
+pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
+    let (header, length) = match *bytes {
+        [_, length @ 0..=125, ..] => (2, usize::from(length)),
+        [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+        [_, 127..=255, ..] => return Err("a masked frame, or one over 64 KiB".into()),
+        _ => return Ok(None),
+    };
+    let Some(payload) = bytes.get(header..header + length) else {
+        return Ok(None);
+    };
+    let frame = match bytes[0] {
+        TEXT => Frame::Text(payload),
+        PING => {
+            let mut pong = Vec::new();
+            push(&mut pong, PONG, payload);
+            Frame::Ping(pong)
+        }
+        CLOSE => {
+            return Err(format!(
+                "the server closed a connection: {}",
+                String::from_utf8_lossy(payload)
+            )
+            .into());
+        }
+        _ => Frame::Other,
+    };
+    Ok(Some((frame, header + length)))
+}

@@ -31,6 +31,15 @@ pub struct Slice {
     pub oldest: Seq,
 }
 
+impl Slice {
+    /// The message at that place, if it was read.
+    pub fn message_at(&self, seq: Seq) -> Option<&(Mark, Bytes)> {
+        let first = self.messages.first()?.0.seq;
+        self.messages
+            .get(usize::try_from(seq.0.checked_sub(first.0)?).ok()?)
+    }
+}
+
 /// A capped log: the newest `limit` messages of a room.
 #[derive(Default)]
 pub struct Capped {
@@ -87,6 +96,8 @@ impl Capped {
 pub trait View {
     /// The newest message.
     fn head(&self) -> Option<Mark>;
+    /// Whether the history may have newer ones by now.
+    fn may_lag(&self) -> bool;
     /// The place of the oldest message that the history holds, at hand or not; one past the newest
     /// where it is empty.
     fn oldest(&self) -> Seq;
@@ -160,16 +171,16 @@ enum Resume {
 /// "nothing" counts if nothing has gone yet. An id belongs to one execution of an append, so data
 /// that was lost and written anew never passes for what the client knows.
 fn resume(view: &impl View, since: Since) -> Resume {
-    let Some(head) = view.head() else {
-        return match since {
-            Since::Nothing => Resume::After(Seq::ZERO),
-            _ => Resume::Unknown,
-        };
-    };
+    let (head, newest) = (view.head(), view.head().map_or(Seq::ZERO, |head| head.seq));
     match since {
+        Since::Nothing if head.is_none() => Resume::After(Seq::ZERO),
+        // Another node may have shown it to the client a moment before it gets here.
+        Since::After(mark) if mark.seq > newest && view.may_lag() => {
+            Resume::Read(newest.max(Seq(1)))
+        }
         Since::Nothing if view.oldest() <= Seq(1) => Resume::After(Seq::ZERO),
         Since::Nothing | Since::Unknown => Resume::Unknown,
-        Since::After(mark) if mark.seq > head.seq || mark.seq < view.oldest() => Resume::Unknown,
+        Since::After(mark) if mark.seq > newest || mark.seq < view.oldest() => Resume::Unknown,
         Since::After(mark) if mark.seq < view.first() => Resume::Read(mark.seq),
         Since::After(mark) if view.mark_at(mark.seq) == Some(mark) => Resume::After(mark.seq),
         Since::After(_) => Resume::Unknown,
@@ -220,19 +231,16 @@ impl<T: View> Joined<'_, T> {
             _ => false,
         }
     }
-
-    /// The message read at that place.
-    pub fn message_at(&self, seq: Seq) -> Option<&(Mark, Bytes)> {
-        let first = self.past.messages.first()?.0.seq;
-        self.past
-            .messages
-            .get(usize::try_from(seq.0.checked_sub(first.0)?).ok()?)
-    }
 }
 
 impl<T: View> View for Joined<'_, T> {
     fn head(&self) -> Option<Mark> {
         self.tail.head()
+    }
+
+    /// The tail took in what was read, and that was read after the question was asked.
+    fn may_lag(&self) -> bool {
+        false
     }
 
     fn oldest(&self) -> Seq {
@@ -253,7 +261,7 @@ impl<T: View> View for Joined<'_, T> {
         if seq >= self.tail.first() {
             return self.tail.mark_at(seq);
         }
-        self.message_at(seq).map(|(mark, _)| *mark)
+        self.past.message_at(seq).map(|(mark, _)| *mark)
     }
 }
 
@@ -266,6 +274,9 @@ mod tests {
     impl View for Slice {
         fn head(&self) -> Option<Mark> {
             self.head
+        }
+        fn may_lag(&self) -> bool {
+            false
         }
         fn oldest(&self) -> Seq {
             self.oldest

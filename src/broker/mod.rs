@@ -20,7 +20,6 @@ pub mod local;
 pub mod payload;
 pub mod redis;
 
-use std::future::Future;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, Config};
@@ -213,11 +212,9 @@ pub fn build(config: &Config) -> Result<(Broker, Driver), String> {
 }
 
 /// Tries the configured broker once and says what it found; for `piazza check`.
-pub fn probe(config: &Config) -> impl Future<Output = Result<String, String>> + '_ {
-    async move {
-        match &config.broker {
-            BrokerConfig::Embedded => Ok("embedded broker: this node is alone".to_owned()),
-            BrokerConfig::Redis(redis) => redis::probe(redis).await,
-        }
+pub async fn probe(config: &Config) -> Result<String, String> {
+    match &config.broker {
+        BrokerConfig::Embedded => Ok("embedded broker: this node is alone".to_owned()),
+        BrokerConfig::Redis(redis) => redis::probe(redis).await,
     }
 }

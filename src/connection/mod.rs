@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 use self::heartbeat::{CLOSE_TIMEOUT, Due, Heartbeat};
-use self::wire::{Outflow, Sent, Wire};
+use self::wire::{Incoming, Outflow, Sent, Wire};
 use crate::protocol::close::Close;
 use crate::protocol::frame;
 
@@ -34,7 +34,7 @@ const TURNS: usize = 16;
 /// What a connection is for: a [`session::Session`], or an echo to judge the wire by.
 pub trait Handler: Outflow {
     /// A message came. Replies go into `out`.
-    fn message(&mut self, message: &[u8], out: &mut Vec<u8>);
+    fn message(&mut self, message: Incoming<'_>, out: &mut Vec<u8>);
     /// Whether it takes messages now.
     fn takes_messages(&self) -> bool;
     /// It was woken for these bits. A reason: the connection shall end.

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use super::lane::{Lane, Member};
@@ -210,7 +209,7 @@ impl Chunk {
 impl Member {
     fn let_go_of_past(&mut self) {
         if let Position::Past { next, slice } = &self.position {
-            let next = message_in(slice, *next).map(|(mark, _)| *mark);
+            let next = slice.message_at(*next).map(|(mark, _)| *mark);
             self.position = next.map_or(Position::Lost, |next| Position::Behind {
                 next,
                 asked: false,
@@ -225,7 +224,11 @@ impl Member {
         };
         self.position = match past {
             None => Position::Behind { next, asked: false },
-            Some(slice) if message_in(slice, next.seq).is_some_and(|(mark, _)| *mark == next) => {
+            Some(slice)
+                if slice
+                    .message_at(next.seq)
+                    .is_some_and(|(mark, _)| *mark == next) =>
+            {
                 Position::Past {
                     next: next.seq,
                     slice: slice.clone(),
@@ -244,13 +247,6 @@ impl Member {
             Some(_) => Position::Lost,
         };
     }
-}
-
-fn message_in(slice: &Slice, seq: Seq) -> Option<&(Mark, Bytes)> {
-    let first = slice.messages.first()?.0.seq;
-    slice
-        .messages
-        .get(usize::try_from(seq.0.checked_sub(first.0)?).ok()?)
 }
 
 /// Copies about `budget` bytes of what comes next for a member.
@@ -300,7 +296,7 @@ fn copy(room: &Room, member: &mut Member, budget: usize, out: &mut Vec<u8>) -> S
 fn copy_past(slice: &Slice, from: Seq, budget: usize, out: &mut Vec<u8>) -> Seq {
     let (start, mut next) = (out.len(), from);
     while out.len() - start < budget
-        && let Some((mark, message)) = message_in(slice, next)
+        && let Some((mark, message)) = slice.message_at(next)
     {
         frame::put_text(out, message);
         next = mark.seq.next();
@@ -310,7 +306,7 @@ fn copy_past(slice: &Slice, from: Seq, budget: usize, out: &mut Vec<u8>) -> Seq 
 
 /// Where a member stands that was given everything of a slice up to before `next`.
 fn position_after(room: &Room, slice: &Arc<Slice>, next: Seq) -> Position {
-    let last = message_in(slice, next.previous()).map(|(mark, _)| *mark);
+    let last = slice.message_at(next.previous()).map(|(mark, _)| *mark);
     // The tail may be of another lineage by now: it goes on from here only if it knows this very message.
     if last.is_none() || room.mark_at(next.previous()) != last {
         return Position::Lost;
@@ -318,7 +314,7 @@ fn position_after(room: &Room, slice: &Arc<Slice>, next: Seq) -> Position {
     if let Some(cursor) = room.cursor_after(next.previous()) {
         return Position::Tail(cursor);
     }
-    match (message_in(slice, next), room.mark_at(next)) {
+    match (slice.message_at(next), room.mark_at(next)) {
         (Some(_), _) => Position::Past {
             next,
             slice: slice.clone(),

@@ -11,7 +11,7 @@ use slab::Slab;
 use super::Handler;
 use super::lane::{Asking, Lane, Member};
 use super::outflow::{Cursors, Position};
-use super::wire::Outflow;
+use super::wire::{Incoming, Outflow};
 use crate::broker::{Draft, Outcome, Unavailable};
 use crate::history::{Slice, Want};
 use crate::hub::Hub;
@@ -253,6 +253,8 @@ impl Session {
             };
             match lane.room.join(&ticket, &question, now_ms(), out) {
                 Asked::Done((key, cursor)) => {
+                    let user = &self.peer.identity.user;
+                    tracing::debug!(connection = %self.peer.id, %user, room = %lane.room.id, "joined");
                     lane.member = Some(Member {
                         key,
                         position: Position::Tail(cursor),
@@ -307,6 +309,7 @@ impl Session {
 
     /// Ends a lane's membership.
     fn depart(&self, lane: &Lane) {
+        tracing::debug!(connection = %self.peer.id, user = %self.peer.identity.user, room = %lane.room.id, "left");
         if let Some(member) = &lane.member
             && lane.room.leave(member.key, &self.peer, now_ms())
         {
@@ -493,7 +496,8 @@ fn unavailable(room: &RoomId) -> Refusal {
 }
 
 impl Handler for Session {
-    fn message(&mut self, message: &[u8], out: &mut Vec<u8>) {
+    fn message(&mut self, message: Incoming<'_>, out: &mut Vec<u8>) {
+        let (Incoming::Text(message) | Incoming::Binary(message)) = message;
         let parsed = request::parse(message, self.bounds.request);
         self.request(parsed, message.len(), out);
     }

@@ -41,6 +41,15 @@ pub trait Outflow {
     fn settle(&mut self, filled: &[u8], taken: usize) -> usize;
 }
 
+/// A message, put together from its fragments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Incoming<'a> {
+    /// UTF-8.
+    Text(&'a [u8]),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
 /// How far sending came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
@@ -170,7 +179,7 @@ impl Wire {
     /// showed itself.
     pub fn receive(
         &mut self,
-        mut take: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
+        mut take: impl FnMut(Incoming<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<bool, Close> {
         if self.has_input() {
             let outcome = self.read_messages(&mut take);
@@ -193,12 +202,12 @@ impl Wire {
 
     fn read_messages(
         &mut self,
-        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> bool,
+        take: &mut impl FnMut(Incoming<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<(), Close> {
         loop {
             let more = match self.codec.read() {
-                Ok(Message::Text(text)) => take(text.as_bytes(), self.replies()),
-                Ok(Message::Binary(bytes)) => take(&bytes, self.replies()),
+                Ok(Message::Text(text)) => take(Incoming::Text(text.as_bytes()), self.replies()),
+                Ok(Message::Binary(bytes)) => take(Incoming::Binary(&bytes), self.replies()),
                 Ok(_) => true,
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(why(&error)),

@@ -55,6 +55,9 @@ async fn run(hub: Hub, room: Arc<Room>) {
             // Who is told asks again.
             tokio::time::sleep(PAUSE).await;
         }
+        if past.as_ref().is_ok_and(|slice| room.absorb(slice)) {
+            hub.start_mending(room.clone());
+        }
         for (_, peer, slot) in readers {
             peer.note(Note::Past(slot, room.clone(), past.clone()));
         }

@@ -49,6 +49,10 @@ pub struct Log {
     held_bytes: usize,
     /// Something may have been missed after the read on its way was done: read once more.
     again: bool,
+    /// The newest place of this node's own appends that the tail may not have reached yet.
+    acked: Seq,
+    /// What `acked` was when the read on its way was asked for.
+    acked_before_read: Seq,
 }
 
 /// What a delivery led to.
@@ -69,12 +73,30 @@ impl Log {
             held: Vec::new(),
             held_bytes: 0,
             again: false,
+            acked: Seq::ZERO,
+            acked_before_read: Seq::ZERO,
         }
     }
 
     /// The tail.
     pub fn tail(&self) -> &Tail {
         &self.tail
+    }
+
+    /// An append of this node got that place.
+    pub fn acked(&mut self, seq: Seq) {
+        self.acked = self.acked.max(seq);
+    }
+
+    /// The newest place of this node's own appends, as far as they may be still to come.
+    pub fn newest_acked(&self) -> Seq {
+        self.acked
+    }
+
+    /// Whether the tail has all that was acked by this node: who was told that a message is stored
+    /// must find it in the history.
+    pub fn has_acked(&self) -> bool {
+        self.tail.head().map_or(Seq::ZERO, |head| head.seq) >= self.acked
     }
 
     /// Whether it is not open yet.
@@ -195,6 +217,7 @@ impl Log {
     /// What must be read from the history now.
     pub fn wanted(&mut self) -> Span {
         self.again = false;
+        self.acked_before_read = self.acked;
         match (self.state, self.tail.head()) {
             (State::Mending { anew: false }, Some(head)) => Span::From(head.seq, usize::MAX),
             (State::Mending { anew: false }, None) => Span::From(Seq(1), usize::MAX),
@@ -232,19 +255,38 @@ impl Log {
         self.tail.set_oldest(slice.oldest);
     }
 
+    /// Takes in what was read for somebody, where it is newer than the tail.
+    pub fn absorb(&mut self, slice: &Slice) -> Delivered {
+        let newer = slice.head.map(|head| head.seq) > self.tail.head().map(|head| head.seq);
+        if !newer || !matches!(self.state, State::Live | State::Mending { anew: false }) {
+            return Delivered::default();
+        }
+        let grew = self.goes_on(slice);
+        Delivered {
+            grew,
+            mend: !grew && self.distrust(),
+        }
+    }
+
     /// Appends what a slice has beyond the head; `false` where it doesn't go on from it.
     fn goes_on(&mut self, slice: &Slice) -> bool {
-        let beyond = match (self.tail.head(), slice.messages.first()) {
-            (Some(head), Some((first, _))) if *first == head => 1,
-            (None, Some((first, _))) if first.seq == Seq(1) => 0,
+        let next = match (self.tail.head(), slice.messages.first()) {
+            (Some(head), _)
+                if slice
+                    .message_at(head.seq)
+                    .is_some_and(|(mark, _)| *mark == head) =>
+            {
+                head.seq.next()
+            }
+            (None, Some((first, _))) if first.seq == Seq(1) => Seq(1),
             (None, None) => return slice.head.is_none(),
             _ => return false,
         };
-        slice
+        let beyond = slice
             .messages
             .iter()
-            .skip(beyond)
-            .for_each(|(mark, message)| self.tail.push_message(*mark, message));
+            .skip_while(|(mark, _)| mark.seq < next);
+        beyond.for_each(|(mark, message)| self.tail.push_message(*mark, message));
         true
     }
 
@@ -252,6 +294,10 @@ impl Log {
     fn release(&mut self) -> bool {
         self.state = State::Live;
         self.held_bytes = 0;
+        if self.acked == self.acked_before_read {
+            // The read saw all of it, as far as it is still there.
+            self.acked = Seq::ZERO;
+        }
         for bytes in std::mem::take(&mut self.held) {
             if let Some(Payload::Messages { prev, lines }) = payload::parse(&bytes)
                 && self.take(prev, lines).is_err()

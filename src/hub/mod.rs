@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use self::peer::{Note, Peer};
 use self::room::Room;
 use crate::broker::{Broker, Deliver};
-use crate::id::{RoomId, ShortId};
+use crate::id::{RoomId, Seq, ShortId};
 use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
@@ -38,6 +38,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LOADS: usize = 64;
 /// Between tries to mend a room.
 const MEND_PAUSE: Duration = Duration::from_millis(200);
+/// An append of this node that hasn't come back by then was missed.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A handle to this node's rooms and connections.
 #[derive(Clone)]
@@ -194,6 +196,29 @@ impl Hub {
     fn start_mending(&self, room: Arc<Room>) {
         let hub = self.clone();
         tokio::spawn(async move { hub.load(&room).await });
+    }
+
+    /// Notes that an append of this node got that place. A subscription can be dead while its connection
+    /// looks alive, so it is seen to that the room's tail gets there.
+    fn acked(&self, room: &Arc<Room>, seq: Seq) {
+        if room.acked(seq) {
+            let (hub, room) = (self.clone(), room.clone());
+            tokio::spawn(async move { hub.watch(room, seq).await });
+        }
+    }
+
+    async fn watch(&self, room: Arc<Room>, mut target: Seq) {
+        loop {
+            tokio::time::sleep(OVERDUE).await;
+            let Some((overdue, acked)) = room.overdue(target) else {
+                return;
+            };
+            if overdue && room.distrust() {
+                tracing::warn!(room = %room.id, "an append didn't come back; mending the room");
+                self.start_mending(room.clone());
+            }
+            target = acked;
+        }
     }
 
     /// Reads a room's history until its log is whole. One such task runs per room: the gate says when

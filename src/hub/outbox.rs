@@ -165,7 +165,7 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     let mut drafts: Vec<Draft> = batch.iter().map(|sending| sending.draft.clone()).collect();
     let base = room.head();
     match hub.broker().append(&room.id, &drafts, base, hub).await {
-        Ok(outcomes) => return tell_all(batch, outcomes.into_iter().map(Fate::Known)),
+        Ok(outcomes) => return tell_known(hub, room, batch, outcomes),
         Err(AppendError::Unavailable) => {
             return tell_all(batch, std::iter::repeat(Fate::Unavailable));
         }
@@ -194,14 +194,21 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
         }
     }
     room.set_stuck(None);
-    let unknowable = std::iter::repeat_n(Outcome::Unknowable, batch.len());
-    tell_all(
-        batch,
-        outcomes
-            .unwrap_or_else(|| unknowable.collect())
-            .into_iter()
-            .map(Fate::Known),
-    );
+    match outcomes {
+        Some(outcomes) => tell_known(hub, room, batch, outcomes),
+        None => tell_all(batch, std::iter::repeat(Fate::Known(Outcome::Unknowable))),
+    }
+}
+
+fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Outcome>) {
+    let places = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Stored(mark) => Some(mark.seq),
+        Outcome::Duplicate(..) | Outcome::Unknowable => None,
+    });
+    if let Some(newest) = places.max() {
+        hub.acked(room, newest);
+    }
+    tell_all(batch, outcomes.into_iter().map(Fate::Known));
 }
 
 fn tell_all(batch: Vec<Sending>, fates: impl Iterator<Item = Fate>) {

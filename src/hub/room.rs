@@ -42,6 +42,8 @@ struct State {
     presence: Presence,
     /// Who waits for it to open: the connection, and its slot for this room.
     waiting: Vec<(Arc<Peer>, usize)>,
+    /// Whether a task sees to it that this node's own appends come back.
+    watched: bool,
 }
 
 struct Member {
@@ -88,6 +90,7 @@ impl Room {
             log: Log::new(history_limit),
             presence: Presence::new(presence_max),
             waiting: Vec::new(),
+            watched: false,
         };
         Room {
             id,
@@ -140,7 +143,7 @@ impl Room {
             state.waiting.push((ticket.peer.clone(), ticket.slot));
             return Asked::Opening;
         }
-        if let Err(from) = answer(&self.id, state.log.tail(), question, out) {
+        if let Err(from) = answer(&self.id, &state.log, question, out) {
             return Asked::Needs(from);
         }
         let (mut told, identity) = (Vec::new(), &ticket.peer.identity);
@@ -192,7 +195,7 @@ impl Room {
 
     /// Answers with a page of history.
     pub fn history(&self, question: &Question<'_>, out: &mut Vec<u8>) -> Asked<()> {
-        match answer(&self.id, self.state().log.tail(), question, out) {
+        match answer(&self.id, &self.state().log, question, out) {
             Ok(()) => Asked::Done(()),
             Err(from) => Asked::Needs(from),
         }
@@ -254,6 +257,35 @@ impl Room {
         mend
     }
 
+    /// Takes in what was read for somebody. Whether its history must be read now.
+    pub(super) fn absorb(&self, slice: &Slice) -> bool {
+        let Delivered { grew, mend } = self.state_mut().log.absorb(slice);
+        if grew {
+            self.wake_members();
+        }
+        mend
+    }
+
+    /// An append of this node got that place. Whether the room must be watched until it comes back:
+    /// nobody does yet.
+    pub(super) fn acked(&self, seq: Seq) -> bool {
+        let mut state = self.state_mut();
+        state.log.acked(seq);
+        !state.log.has_acked() && !std::mem::replace(&mut state.watched, true)
+    }
+
+    /// Looks whether this node's own appends have come back, up to `target`: what was acked by the last
+    /// look. `None`: all have, and nobody watches any more; else whether they are overdue, and what was
+    /// acked by now.
+    pub(super) fn overdue(&self, target: Seq) -> Option<(bool, Seq)> {
+        let mut state = self.state_mut();
+        state.watched = !state.log.has_acked();
+        let head = state.log.tail().head().map_or(Seq::ZERO, |head| head.seq);
+        state
+            .watched
+            .then(|| (head < target, state.log.newest_acked()))
+    }
+
     /// Deliveries may have been missed. Whether its history must be read now.
     pub(super) fn distrust(&self) -> bool {
         self.state_mut().log.distrust()
@@ -301,12 +333,11 @@ fn tell(waiting: Vec<(Arc<Peer>, usize)>, outcome: Result<(), Unavailable>) {
 }
 
 /// Answers a question from the tail and what was read for it, or says what must be read.
-fn answer(
-    room: &RoomId,
-    tail: &Tail,
-    question: &Question<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), Seq> {
+fn answer(room: &RoomId, log: &Log, question: &Question<'_>, out: &mut Vec<u8>) -> Result<(), Seq> {
+    let tail = log.tail();
+    if question.past.is_none() && !log.has_acked() {
+        return Err(tail.head().map_or(Seq(1), |head| head.seq));
+    }
     let put = |page: Page, out: &mut Vec<u8>, past: Option<&Joined<'_, Tail>>| {
         let history = History {
             room,
@@ -318,21 +349,18 @@ fn answer(
             let at_hand = (seq >= tail.first())
                 .then(|| tail.message_at(seq))
                 .flatten();
-            at_hand.or_else(|| past?.message_at(seq).map(|(_, message)| &message[..]))
+            at_hand.or_else(|| past?.past.message_at(seq).map(|(_, message)| &message[..]))
         });
         event::put_history(out, &history, messages, question.id);
     };
-    match question.past {
-        None => match decide(tail, question.want) {
-            Decision::Answer(page) => Ok(put(page, out, None)),
-            Decision::Read(from) => Err(from),
-        },
-        Some(past) => {
-            let joined = Joined { past, tail };
-            match decide(&joined, question.want) {
-                Decision::Answer(page) => Ok(put(page, out, Some(&joined))),
-                Decision::Read(from) => Err(from),
-            }
-        }
+    let joined = question.past.map(|past| Joined { past, tail });
+    let decision = match &joined {
+        Some(joined) => decide(joined, question.want),
+        None => decide(tail, question.want),
+    };
+    match decision {
+        Decision::Answer(page) => put(page, out, joined.as_ref()),
+        Decision::Read(from) => return Err(from),
     }
+    Ok(())
 }

@@ -190,7 +190,7 @@ impl Tail {
 
     /// The bytes from one offset to another, where they are still there.
     pub fn bytes_between(&self, from: u64, to: u64) -> Option<&[u8]> {
-        let at = |offset: u64| Some(usize::try_from(offset.checked_sub(self.base)?).ok()?);
+        let at = |offset: u64| usize::try_from(offset.checked_sub(self.base)?).ok();
         self.bytes.get(at(from)?..at(to)?)
     }
 
@@ -220,6 +220,10 @@ impl View for Tail {
 
     fn oldest(&self) -> Seq {
         self.oldest
+    }
+
+    fn may_lag(&self) -> bool {
+        true
     }
 
     fn first(&self) -> Seq {

@@ -3,6 +3,7 @@
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 
@@ -35,11 +36,20 @@ fn put_header(out: &mut Vec<u8>, opcode: u8, payload: usize) {
     }
 }
 
+fn put_data(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    out.reserve(MAX_HEADER + payload.len());
+    put_header(out, opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
 /// Appends a text frame.
 pub fn put_text(out: &mut Vec<u8>, payload: &[u8]) {
-    out.reserve(MAX_HEADER + payload.len());
-    put_header(out, TEXT, payload.len());
-    out.extend_from_slice(payload);
+    put_data(out, TEXT, payload);
+}
+
+/// Appends a binary frame.
+pub fn put_binary(out: &mut Vec<u8>, payload: &[u8]) {
+    put_data(out, BINARY, payload);
 }
 
 /// Appends a ping without payload.
@@ -49,7 +59,10 @@ pub fn put_ping(out: &mut Vec<u8>) {
 
 /// Appends a close frame; a reason over 123 bytes is cut.
 pub fn put_close(out: &mut Vec<u8>, code: u16, reason: &str) {
-    let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
+    let fits = (0..=MAX_REASON.min(reason.len()))
+        .rev()
+        .find(|end| reason.is_char_boundary(*end));
+    let reason = &reason[..fits.unwrap_or_default()];
     put_header(out, CLOSE, 2 + reason.len());
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());

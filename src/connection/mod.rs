@@ -8,9 +8,11 @@
 //!                        replies, cursors ──► one write
 //! ```
 
+mod answers;
 pub mod heartbeat;
 mod lane;
 mod outflow;
+mod requests;
 pub mod session;
 pub mod wire;
 
@@ -269,5 +271,59 @@ impl Outflow for NoOutflow {
 
     fn settle(&mut self, filled: &[u8], _: usize) -> usize {
         filled.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::session::{Bounds, Session};
+    use super::*;
+    use crate::auth::Identity;
+    use crate::broker::Broker;
+    use crate::broker::local::{Keep, Local};
+    use crate::hub::Hub;
+    use crate::hub::peer::Peer;
+    use crate::id::UserId;
+    use crate::protocol::request::Limits;
+
+    /// Every idle connection pays for the future of its task: what is large and seldom needed is boxed.
+    #[tokio::test]
+    async fn a_connections_future_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let keep = Keep {
+            messages: 100,
+            idle: Duration::from_secs(60),
+        };
+        let hub = Hub::new(Broker::Local(Local::new(keep)), 100, 500);
+        let identity = Identity {
+            user: UserId::parse("u").unwrap(),
+            username: "U".into(),
+            expires_at: 0,
+        };
+        let request = Limits {
+            max_text: 2_000,
+            history: 100,
+        };
+        let bounds = Bounds {
+            request,
+            rooms: 200,
+        };
+        let session = Session::new(hub, Arc::new(Peer::new(identity)), bounds);
+        let second = Duration::from_secs(1);
+        let times = Times {
+            heartbeat: second,
+            slow: second,
+            life: second,
+        };
+        let future = serve(Wire::new(stream, b"", 16_384), session, times);
+        let size = std::mem::size_of_val(&future);
+        assert!(size <= 2_048, "{size} bytes");
     }
 }

@@ -11,11 +11,12 @@
 //! (seen with a stopped Redis). So a new link is shown to nobody before Redis has killed the old
 //! connection: whatever is tried again after [`Links::up`] can't be overtaken by its former try.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError};
 use tokio::sync::watch;
 
 /// How long a connection may take to be made.
@@ -78,11 +79,7 @@ impl Links {
 
     /// Gives a link up, unless it has been replaced already.
     pub(super) fn failed(&self, link: &Link) {
-        self.current.send_if_modified(|current| {
-            current
-                .take_if(|current| current.generation == link.generation)
-                .is_some()
-        });
+        give_up(&self.current, link.generation);
     }
 
     fn now(&self) -> u64 {
@@ -138,9 +135,19 @@ impl Links {
         client: &Client,
         old: Option<&Session>,
     ) -> Result<(Link, Session), RedisError> {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let current = self.current.clone();
+        // The library says at once when a connection breaks; a call would find out only when it is made.
+        let broken = move |info: PushInfo| -> Result<(), Infallible> {
+            if info.kind == PushKind::Disconnection {
+                give_up(&current, generation);
+            }
+            Ok(())
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT));
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_push_sender(broken);
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
@@ -175,7 +182,6 @@ impl Links {
         };
         let append = load(include_str!("append.lua")).await?;
         let read = load(include_str!("read.lua")).await?;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         Ok((
             Link {
                 connection,
@@ -215,6 +221,14 @@ impl Links {
             _ = current.wait_for(Option::is_none) => {}
         }
     }
+}
+
+fn give_up(current: &watch::Sender<Option<Link>>, generation: u64) {
+    current.send_if_modified(|current| {
+        current
+            .take_if(|current| current.generation == generation)
+            .is_some()
+    });
 }
 
 /// Whether Redis itself answered with that error: then the command was not carried out. Every other

@@ -1,0 +1,219 @@
+//! What each request does: answered at once, or asked of the room ([`super::answers`]) or sent into it.
+
+use std::marker::PhantomData;
+
+use super::lane::{Asking, Lane};
+use super::session::{Session, now_ms};
+use crate::broker::Draft;
+use crate::history::Want;
+use crate::hub::outbox::Sending;
+use crate::id::{MessageId, RoomId};
+use crate::protocol::event::{self, Ack, Error, Pong, Typing};
+use crate::protocol::message::Content;
+use crate::protocol::request::{ErrorCode, Parsed, Refusal, Request, RequestId, Send};
+
+impl Session {
+    pub(super) fn perform(&mut self, parsed: Parsed, weight: usize, out: &mut Vec<u8>) {
+        let Parsed { id, request } = parsed;
+        let id = id.as_ref();
+        let outcome = match request {
+            Err(refusal) => Err(refusal),
+            Ok(Request::Ping) => {
+                event::put_event(
+                    out,
+                    &Pong {
+                        timestamp: now_ms(),
+                        lifetime: PhantomData,
+                    },
+                    id,
+                );
+                Ok(())
+            }
+            Ok(Request::Join { room, limit, since }) => {
+                let want = since.map_or(Want::Newest(limit), |since| Want::Since(since, limit));
+                self.join(room, want, id, out)
+            }
+            Ok(Request::History {
+                room,
+                limit,
+                before,
+            }) => {
+                let want = before.map_or(Want::Newest(limit), |before| Want::Before(before, limit));
+                self.history(&room, want, id, out)
+            }
+            Ok(Request::Leave { room }) => {
+                self.leave(&room, id, out);
+                Ok(())
+            }
+            Ok(Request::Message(send)) => self.send(&send, id, weight),
+            Ok(Request::Typing { room, is_typing }) => {
+                self.typing(&room, is_typing);
+                Ok(())
+            }
+            Ok(Request::Users { room }) => self.users(&room, id, out),
+        };
+        if let Err(refusal) = outcome {
+            event::put_event(out, &Error::from(&refusal), id);
+        }
+    }
+
+    pub(super) fn join(
+        &mut self,
+        room: RoomId,
+        want: Want,
+        id: Option<&RequestId>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        if let Some((slot, _)) = self.lane_of(&room) {
+            self.ask(
+                slot,
+                Asking {
+                    want,
+                    id: id.cloned(),
+                    tries: 0,
+                },
+                None,
+                out,
+            );
+            return Ok(());
+        }
+        if self.bounds.rooms > 0 && self.lanes.len() >= self.bounds.rooms {
+            let message = format!(
+                "`roomId`: a connection may be in {} rooms",
+                self.bounds.rooms
+            );
+            return Err(Refusal::new(ErrorCode::TooManyRooms, message).in_room(room));
+        }
+        let slot = self.lanes.insert(Lane::new(self.hub.room(&room)));
+        self.slots.insert(room, slot);
+        self.ask(
+            slot,
+            Asking {
+                want,
+                id: id.cloned(),
+                tries: 0,
+            },
+            None,
+            out,
+        );
+        Ok(())
+    }
+
+    pub(super) fn history(
+        &mut self,
+        room: &RoomId,
+        want: Want,
+        id: Option<&RequestId>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let slot = self.member_slot(room)?;
+        self.ask(
+            slot,
+            Asking {
+                want,
+                id: id.cloned(),
+                tries: 0,
+            },
+            None,
+            out,
+        );
+        Ok(())
+    }
+
+    pub(super) fn users(
+        &mut self,
+        room: &RoomId,
+        id: Option<&RequestId>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let slot = self.member_slot(room)?;
+        self.lanes[slot].room.users(id, out);
+        Ok(())
+    }
+
+    /// The slot of a room that it is in.
+    pub(super) fn member_slot(&mut self, room: &RoomId) -> Result<usize, Refusal> {
+        match self.lane_of(room) {
+            Some((slot, lane)) if lane.member.is_some() => Ok(slot),
+            _ => Err(
+                Refusal::new(ErrorCode::NotInRoom, "`roomId`: join the room first")
+                    .in_room(room.clone()),
+            ),
+        }
+    }
+
+    pub(super) fn leave(&mut self, room: &RoomId, id: Option<&RequestId>, out: &mut Vec<u8>) {
+        if id.is_some() {
+            let done = Ack {
+                message_id: None,
+                room_id: room,
+                seq: None,
+                timestamp: None,
+                client_id: None,
+                duplicate: false,
+            };
+            event::put_event(out, &done, id);
+        }
+        if let Some((slot, _)) = self.lane_of(room) {
+            self.remove(slot, out);
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        send: &Send,
+        id: Option<&RequestId>,
+        weight: usize,
+    ) -> Result<(), Refusal> {
+        let slot = self.member_slot(&send.room)?;
+        let identity = &self.peer.identity;
+        let timestamp = now_ms();
+        let content = Content {
+            room_id: &send.room,
+            user_id: &identity.user,
+            username: &identity.username,
+            text: &send.text,
+            timestamp,
+            client_id: send.client_id.as_deref(),
+            reply_to: send.reply_to.as_deref(),
+        };
+        let draft = Draft {
+            id: MessageId::random(),
+            former: Vec::new(),
+            user: identity.user.clone(),
+            client_id: send.client_id.clone(),
+            timestamp,
+            body: content.body(),
+        };
+        let sending = Sending {
+            draft,
+            peer: self.peer.clone(),
+            slot,
+            id: id.cloned(),
+            weight,
+        };
+        let lane = &mut self.lanes[slot];
+        let behind = lane.sends > 0;
+        lane.sends += 1;
+        lane.room.send(&self.hub, sending, behind);
+        self.owe(weight);
+        Ok(())
+    }
+
+    pub(super) fn typing(&mut self, room: &RoomId, is_typing: bool) {
+        let Ok(slot) = self.member_slot(room) else {
+            return;
+        };
+        let identity = &self.peer.identity;
+        let typing = Typing {
+            room_id: room,
+            user_id: &identity.user,
+            username: &identity.username,
+            is_typing,
+            timestamp: now_ms(),
+        };
+        self.hub
+            .broker()
+            .publish(&self.lanes[slot].room.id, &event::json(&typing), &self.hub);
+    }
+}

@@ -1,4 +1,66 @@
-//! piazza, a chat server that people run themselves.
+//! piazza, a chat server that people run themselves: one binary that speaks WebSocket to chat clients
+//! and scales by starting more of it beside a Redis.
+//!
+//! # The idea: a room is a log, everything else is a cursor on it
+//!
+//! ```text
+//!                         client
+//!               WebSocket │   ▲ frames, encoded once and shared
+//!                         ▼   │
+//!    http::upgrade ── auth                 refuses before the upgrade: 401 426 503
+//!                         │ Identity + socket
+//!                         ▼
+//!    connection ──── wire ─► protocol::request ─► session
+//!         ▲ write                                  │ replies    │ send
+//!         │  what lies after its cursors           │            ▼
+//!         ├──────────── replies ◄──────────────────┘      hub::outbox ─► broker: embedded | redis
+//!         │                                                                  │  one step: dedupe,
+//!    hub::room  tail of the log + members ◄── hub::log, the gate ◄── deliver ┘  place, append, publish
+//!         │ prev doesn't match? ─► read the history from there on ─► broker
+//! ```
+//!
+//! The broker holds the log of every room. A node holds the tail of each room that has members here,
+//! as finished WebSocket frames in one byte log. A member is an offset in it: to join, to resume, to
+//! catch up after an outage, and to be slow are one mechanism: put a cursor somewhere and read on. There
+//! is no queue per connection.
+//!
+//! A message goes in through `connection` → `session` → `hub::outbox` → `broker`, and out through `broker` →
+//! `hub::log` → `hub::tail` → `connection`. On the way out no JSON is parsed, nothing is allocated per
+//! receiver, and no lock is held across an `.await`.
+//!
+//! # What is promised, and who keeps it
+//!
+//! | promise | kept by | shown by |
+//! |---|---|---|
+//! | one order, no holes, no doubles | [`hub::log`], [`hub::tail`] | `tests/cluster.rs`, `tests/joining.rs` |
+//! | resume, or be told that one can't | [`history`] | `tests/protocol/history.rs` |
+//! | an ack means stored; a send of unknown fate is found out | [`hub::outbox`], `broker/redis/append.lua` | `tests/broker/unknown_fate.rs` |
+//! | the same `clientId` stores once | [`broker`] | `tests/protocol/idempotence.rs` |
+//! | requests to one room take effect in order | `connection/lane.rs` | `tests/protocol/requests.rs` |
+//! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `tests/liveness.rs` |
+//! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
+//! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
+//! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
+//!
+//! # Layout, lowest first
+//!
+//! `tests/architecture.rs` holds that imports point upward in this list and that each outside crate has
+//! one door.
+//!
+//! - [`id`]: names of things, valid by construction
+//! - [`telemetry`], [`shutdown`]: logs; whether the node goes on, and who is still here
+//! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
+//! - [`config`]: every variable once, checked before anything binds
+//! - [`history`]: pages and the resume decision, pure
+//! - [`auth`]: a token becomes an identity
+//! - [`broker`]: the contract, and its two keepers
+//! - [`presence`]: who is in a room
+//! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
+//! - [`connection`]: one task per connection: wire, session, cursors, clocks
+//! - [`http`]: routes, the upgrade, probes
+//! - [`server`]: builds every part, accepts, ends in order
+//! - [`commands`]: what `main` can be told
+
 pub mod auth;
 pub mod broker;
 pub mod commands;

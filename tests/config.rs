@@ -42,6 +42,26 @@ fn env_example_says_what_each_is_for() {
 }
 
 #[test]
+fn the_readme_has_every_variable_with_its_default() {
+    let file = include_str!("../README.md");
+    let table: Vec<&str> = file
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.ends_with(". |"))
+        .collect();
+    let row = |variable: &piazza::config::Variable| {
+        let default = match variable.default {
+            "" => "–".to_owned(),
+            default => format!("`{default}`"),
+        };
+        format!(
+            "| `{}` | {default} | {}. |",
+            variable.name, variable.meaning
+        )
+    };
+    assert_eq!(table, VARIABLES.iter().map(row).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_secret_is_enough_and_the_rest_has_the_documented_defaults() {
     let config = read(&[]).unwrap();
     assert_eq!(

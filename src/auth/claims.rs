@@ -1,10 +1,10 @@
 //! What the claims of a token must be, and the [`Identity`] they make. Pure: whoever calls has
 //! verified the signature, and says what time it is.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-use super::{Denied, Identity, MAX_USERNAME};
+use super::{Denied, Grants, Identity, MAX_USERNAME};
 use crate::id::{MAX_ID_BYTES, UserId};
 
 /// The end of the year 9999 in Unix seconds. A later `exp` counts as this one, so that milliseconds
@@ -28,6 +28,13 @@ pub(super) struct Claims {
     nbf: Option<Value>,
     iss: Option<Value>,
     aud: Option<Value>,
+    /// Read as it stands: `null` is no list, and must not pass for a missing claim.
+    #[serde(default, deserialize_with = "present")]
+    rooms: Option<Value>,
+}
+
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 /// What every token must say beside its times, where configured.
@@ -48,6 +55,7 @@ impl Claims {
             user,
             username: username.into(),
             expires_at,
+            grants: Grants::read(self.rooms)?,
         })
     }
 

@@ -6,6 +6,7 @@
 //! repeats any part of the token.
 
 mod claims;
+mod grants;
 mod token;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use crate::id::UserId;
 
 pub use claims::check_username;
+pub use grants::Grants;
 pub use token::{Issuer, MAX_TOKEN, NewToken, Verifier};
 
 /// Longest username, in bytes.
@@ -28,6 +30,8 @@ pub struct Identity {
     pub username: Arc<str>,
     /// When the token ends, in Unix seconds; at most the end of the year 9999.
     pub expires_at: u64,
+    /// The rooms that the user may enter.
+    pub grants: Grants,
 }
 
 impl Identity {

@@ -13,7 +13,7 @@ pub struct Args {
     /// Whose it is: 1 to 128 bytes
     #[arg(long)]
     pub user_id: String,
-    /// What the user is called: 1 to 128 bytes [default: user_<USER_ID>]
+    /// What the user is called: 1 to 128 bytes; "user_" and the id where it is missing
     #[arg(long)]
     pub username: Option<String>,
     /// The rooms the user may join, with * for any characters, as in `general,team-*` [default: all]

@@ -306,6 +306,7 @@ mod tests {
             user: UserId::parse("u").unwrap(),
             username: "U".into(),
             expires_at: 0,
+            grants: Default::default(),
         };
         let request = Limits {
             max_text: 2_000,

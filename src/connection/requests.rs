@@ -16,7 +16,7 @@ impl Session {
     pub(super) fn perform(&mut self, parsed: Parsed, weight: usize, out: &mut Vec<u8>) {
         let Parsed { id, request } = parsed;
         let id = id.as_ref();
-        let outcome = match request {
+        let outcome = match request.and_then(|request| self.granted(request)) {
             Err(refusal) => Err(refusal),
             Ok(Request::Ping) => {
                 event::put_event(
@@ -54,6 +54,19 @@ impl Session {
         };
         if let Err(refusal) = outcome {
             event::put_event(out, &Error::from(&refusal), id);
+        }
+    }
+
+    /// Refuses what concerns a room that the token doesn't grant. `leave` and `typing` are ignored there
+    /// as in any room that one isn't in.
+    fn granted(&self, request: Request) -> Result<Request, Refusal> {
+        let quiet = matches!(request, Request::Leave { .. } | Request::Typing { .. });
+        match request.room() {
+            Some(room) if !quiet && !self.peer.identity.grants.allow(room.as_str()) => {
+                let message = "`roomId`: the token doesn't grant this room";
+                Err(Refusal::new(ErrorCode::Forbidden, message).in_room(room.clone()))
+            }
+            _ => Ok(request),
         }
     }
 

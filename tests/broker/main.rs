@@ -35,7 +35,10 @@ impl Drop for Bench {
 
 /// Everything that was delivered: the room and the payload.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Heard(Arc<Mutex<Vec<Delivery>>>);
+
+/// A room and a payload.
+type Delivery = (String, Vec<u8>);
 
 impl Deliver for Heard {
     fn deliver(&self, room: &str, payload: &[u8]) {

@@ -1,5 +1,6 @@
 //! Each request with its replies and events, field by field.
 
+use crate::support::token::{claims, in_seconds};
 use crate::support::{Client, Connect, json, now_ms, token};
 use crate::{Broker, assert_error, assert_fields, texts};
 
@@ -20,6 +21,7 @@ on_both_brokers! {
     the_id_is_echoed_as_it_came,
     what_needs_membership_says_so,
     private_rooms_are_forbidden,
+    a_token_may_grant_some_rooms_alone,
     too_many_rooms,
 }
 
@@ -374,6 +376,24 @@ async fn private_rooms_are_forbidden(broker: Broker) {
     // Not every id with these letters is a private room's.
     ada.join("dmx").await;
     ada.join("DM:x").await;
+}
+
+async fn a_token_may_grant_some_rooms_alone(broker: Broker) {
+    let node = broker.node().await;
+    let rooms = json!(["general", "team-*"]);
+    let bearer = claims(&json!({"userId": "ada", "exp": in_seconds(60), "rooms": rooms}));
+    let mut ada = Connect::to(&node).token(&bearer).open().await;
+    ada.join("general").await;
+    ada.join("team-1").await;
+    for kind in ["join", "history", "users", "message"] {
+        let payload = json!({"roomId": "other", "text": "hi"});
+        let refused = ada.request(kind, payload).await;
+        assert_error(&refused, "FORBIDDEN", "roomId");
+        assert_eq!(refused["payload"]["roomId"], "other");
+    }
+    // As in any room that one isn't in.
+    let left = ada.request("leave", json!({"roomId": "other"})).await;
+    assert_eq!(left["type"], "ack");
 }
 
 async fn too_many_rooms(broker: Broker) {

@@ -1,5 +1,5 @@
-//! Redis as the broker: one list per room is its log, one script per append ([`link`] keeps the
-//! connection, `append.lua` is the step), one subscription per node ([`inbox`]).
+//! Redis as the broker: one list per room is its log, one script per append (`link` keeps the
+//! connection, `append.lua` is the step), one subscription per node (`inbox`).
 //!
 //! The client library's own retries are not used: a failed call is repeated by whoever sent it,
 //! before anything behind it.

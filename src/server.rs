@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::StatusCode;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,6 +33,8 @@ const OWN_FILES: usize = 256;
 const SPARE_SOCKETS: usize = 128;
 /// A request head may be so large: a token is at most 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
+/// How long an answer may take to be made and taken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,6 +128,8 @@ async fn accept(listener: TcpListener, app: Arc<App>) {
                     tokio::spawn(converse(stream, routes.clone(), app.clone(), counted));
                 }
             }
+            // It was given up before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -141,7 +147,8 @@ async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: Soc
     let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(counted.clone());
-        routes.call(request)
+        let answer = routes.call(request);
+        async { answer.await.map(close_after) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -149,17 +156,22 @@ async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: Soc
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut conversation = std::pin::pin!(conversation);
-    let outcome = tokio::select! {
-        outcome = conversation.as_mut() => outcome,
-        () = app.shutdown.begun() => {
-            conversation.as_mut().graceful_shutdown();
-            conversation.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a conversation ended early");
+    let limit = app.config.handshake_timeout + ANSWER_TIMEOUT;
+    match tokio::time::timeout(limit, conversation).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),
+        Err(_) => tracing::debug!("a conversation took too long"),
     }
+}
+
+/// One request a socket, unless it becomes a WebSocket: so a conversation has an end, and who takes no
+/// answer holds a socket for a while at most.
+fn close_after<B>(mut response: hyper::Response<B>) -> hyper::Response<B> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().append(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn until_ended(

@@ -52,16 +52,6 @@ impl Shutdown {
         *self.draining.borrow()
     }
 
-    /// Waits until the drain begins.
-    pub async fn begun(&self) {
-        // The sender lives in `self`, so the wait can't end in an error.
-        let _ = self
-            .draining
-            .subscribe()
-            .wait_for(|draining| *draining)
-            .await;
-    }
-
     /// Runs a connection's task; the drain waits for it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.connections.spawn(task);

@@ -154,7 +154,13 @@ impl Handler for Echo {
     fn takes_messages(&self) -> bool {
         true
     }
-    fn woken(&mut self, _: u64, _: &mut Vec<u8>) -> Option<Close> {
+    fn woken(&mut self, _: u64) -> Option<Close> {
+        None
+    }
+    fn has_work(&self) -> bool {
+        false
+    }
+    fn work(&mut self, _: &mut Vec<u8>) -> Option<Close> {
         None
     }
     fn dirty(&self, _: &Waker) -> u64 {

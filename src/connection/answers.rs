@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::lane::{Asking, Lane, Member};
 use super::outflow::Position;
-use super::session::{Session, now_ms};
+use super::session::{Session, Todo, now_ms};
 use crate::broker::{Outcome, Unavailable};
 use crate::history::Slice;
+use crate::hub::catchup::{Past, Reason};
 use crate::hub::outbox::{Fate, Receipt};
-use crate::hub::peer::ROOM_BITS;
+use crate::hub::peer::{NOTES, ROOM_BITS};
 use crate::hub::room::{Asked, Question, Room, Ticket};
 use crate::id::RoomId;
 use crate::protocol::close::Close;
@@ -21,7 +22,8 @@ const MAX_TRIES: u8 = 4;
 
 impl Session {
     /// Asks a lane's room for messages; a member that isn't one yet joins with it. Answers now, or when
-    /// the room is open or what must be read is there.
+    /// the room is open, when what must be read is there, or when the member has caught up: what it
+    /// hasn't been given yet comes before the answer, so that after it comes what is newer.
     pub(super) fn ask(
         &mut self,
         slot: usize,
@@ -37,16 +39,16 @@ impl Session {
             id: asking.id.as_ref(),
             past,
         };
-        let asked = if lane.member.is_some() {
-            lane.room.history(&question, out)
-        } else {
-            let ticket = Ticket {
-                peer: &self.peer,
-                slot,
-                bit: bit(slot),
-            };
-            match lane.room.join(&ticket, &question, now_ms(), out) {
-                Asked::Done((key, cursor)) => {
+        let asked = match &mut lane.member {
+            Some(member) => ask_as_member(&lane.room, member, &question, out),
+            None => {
+                let ticket = Ticket {
+                    peer: &self.peer,
+                    slot,
+                    bit: bit(slot),
+                };
+                let asked = lane.room.join(&ticket, &question, now_ms(), out);
+                asked.map(|(key, cursor)| {
                     let user = &self.peer.identity.user;
                     tracing::debug!(connection = %self.peer.id, %user, room = %lane.room.id, "joined");
                     lane.member = Some(Member {
@@ -54,28 +56,28 @@ impl Session {
                         position: Position::Tail(cursor),
                         missed: false,
                     });
-                    Asked::Done(())
-                }
-                Asked::Opening => Asked::Opening,
-                Asked::Needs(from) => Asked::Needs(from),
-                Asked::Failed => Asked::Failed,
+                })
             }
         };
         match asked {
             Asked::Done(()) => {}
             Asked::Opening => lane.asking = Some(Box::new(asking)),
+            Asked::Behind => {
+                lane.asking = Some(Box::new(asking));
+                self.cursors.bits |= bit(slot);
+                self.catching_up.push(slot);
+            }
             Asked::Needs(from) if asking.tries < MAX_TRIES => {
                 asking.tries += 1;
                 lane.asking = Some(Box::new(asking));
-                lane.room
-                    .clone()
-                    .read_past(&self.hub, from, &self.peer, slot);
+                let room = lane.room.clone();
+                room.read_past(&self.hub, from, self.reader(slot, Reason::Question));
             }
             Asked::Needs(_) | Asked::Failed => self.ask_failed(slot, &asking, out),
         }
     }
 
-    pub(super) fn ask_failed(&mut self, slot: usize, asking: &Asking, out: &mut Vec<u8>) {
+    fn ask_failed(&mut self, slot: usize, asking: &Asking, out: &mut Vec<u8>) {
         let Some(lane) = self.lanes.get_mut(slot) else {
             return;
         };
@@ -83,15 +85,55 @@ impl Session {
         let joining = lane.member.is_none();
         event::put_event(out, &Error::from(&unavailable(&room)), asking.id.as_ref());
         if joining {
-            self.remove(slot, out);
+            self.remove(slot);
         }
     }
 
-    /// Carries out what waited in a lane, as far as it needn't wait any more.
+    /// Sees whether members that have a question waiting have caught up.
+    pub(super) fn notice_caught_up(&mut self) {
+        if self.catching_up.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.catching_up) {
+            let member = self.lanes.get(slot).and_then(|lane| lane.member.as_ref());
+            match member.map(|member| &member.position) {
+                Some(Position::Tail(_)) => self.todo.push_back(Todo::Ask(slot)),
+                Some(_) => self.catching_up.push(slot),
+                None => {}
+            }
+        }
+        if !self.todo.is_empty() {
+            self.peer.mark(NOTES);
+        }
+    }
+
+    pub(super) fn caught_up(&mut self, slot: usize, out: &mut Vec<u8>) {
+        self.take_up(slot, None, out);
+    }
+
+    /// Takes the question up that waits in a lane.
+    fn take_up(&mut self, slot: usize, past: Option<&Slice>, out: &mut Vec<u8>) {
+        let lane = self.lanes.get_mut(slot);
+        if let Some(asking) = lane.and_then(|lane| lane.asking.take()) {
+            self.ask(slot, *asking, past, out);
+            self.todo.push_back(Todo::GoOn(slot));
+        }
+    }
+
+    fn give_up(&mut self, slot: usize, out: &mut Vec<u8>) {
+        let lane = self.lanes.get_mut(slot);
+        if let Some(asking) = lane.and_then(|lane| lane.asking.take()) {
+            self.ask_failed(slot, &asking, out);
+            self.todo.push_back(Todo::GoOn(slot));
+        }
+    }
+
+    /// Carries out the next request that waits in a lane, if it needn't wait any more.
     pub(super) fn go_on(&mut self, slot: usize, out: &mut Vec<u8>) {
-        while let Some((parsed, weight)) = self.lanes.get_mut(slot).and_then(Lane::next) {
+        if let Some((parsed, weight)) = self.lanes.get_mut(slot).and_then(Lane::next) {
             self.settle_one(weight);
             self.perform(parsed, weight, out);
+            self.todo.push_back(Todo::GoOn(slot));
         }
     }
 
@@ -101,47 +143,35 @@ impl Session {
         outcome: Result<(), Unavailable>,
         out: &mut Vec<u8>,
     ) {
-        let Some(asking) = self.lanes.get_mut(slot).and_then(|lane| lane.asking.take()) else {
-            return;
-        };
         match outcome {
-            Ok(()) => self.ask(slot, *asking, None, out),
-            Err(Unavailable) => self.ask_failed(slot, &asking, out),
+            Ok(()) => self.take_up(slot, None, out),
+            Err(Unavailable) => self.give_up(slot, out),
         }
-        self.go_on(slot, out);
     }
 
-    pub(super) fn past(
-        &mut self,
-        slot: usize,
-        room: &Arc<Room>,
-        past: Result<Arc<Slice>, Unavailable>,
-        out: &mut Vec<u8>,
-    ) {
+    pub(super) fn past(&mut self, past: &Past, out: &mut Vec<u8>) {
+        let slot = past.slot;
         // The lane it was asked for may be gone, and its slot another room's.
-        let Some(lane) = self
-            .lanes
-            .get_mut(slot)
-            .filter(|lane| Arc::ptr_eq(&lane.room, room))
-        else {
+        let lane = self.lanes.get_mut(slot);
+        let Some(lane) = lane.filter(|lane| Arc::ptr_eq(&lane.room, &past.room)) else {
             return;
         };
-        if let Some(member) = &mut lane.member {
-            member.take_past(past.as_ref().ok());
-            self.cursors.bits |= bit(slot);
+        match (past.reason, &past.read) {
+            (Reason::Cursor, read) => {
+                // What is read for a socket that is full isn't kept for it: it is asked for again.
+                let slice = read.as_ref().ok().filter(|_| !self.full);
+                if let Some(member) = &mut lane.member {
+                    member.take_past(slice);
+                    self.cursors.bits |= bit(slot);
+                }
+            }
+            (Reason::Question, Ok(slice)) => self.take_up(slot, Some(slice), out),
+            (Reason::Question, Err(Unavailable)) => self.give_up(slot, out),
         }
-        let Some(asking) = lane.asking.take() else {
-            return;
-        };
-        match past {
-            Ok(slice) => self.ask(slot, *asking, Some(&slice), out),
-            Err(Unavailable) => self.ask_failed(slot, &asking, out),
-        }
-        self.go_on(slot, out);
     }
 
     /// What became of a send. A reason: the connection can't go on.
-    pub(super) fn sent(&mut self, receipt: Receipt, out: &mut Vec<u8>) -> Option<Close> {
+    pub(super) fn sent(&mut self, receipt: &Receipt, out: &mut Vec<u8>) -> Option<Close> {
         self.settle_one(receipt.weight);
         // A lane stays while it has sends, so this is the room that it was sent to.
         let lane = self.lanes.get_mut(receipt.slot)?;
@@ -160,7 +190,7 @@ impl Session {
                     _ => unavailable(&room),
                 };
                 event::put_event(out, &Error::from(&refusal), receipt.id.as_ref());
-                self.go_on(receipt.slot, out);
+                self.todo.push_back(Todo::GoOn(receipt.slot));
                 return None;
             }
         };
@@ -173,9 +203,26 @@ impl Session {
             duplicate,
         };
         event::put_event(out, &ack, receipt.id.as_ref());
-        self.go_on(receipt.slot, out);
+        self.todo.push_back(Todo::GoOn(receipt.slot));
         None
     }
+}
+
+/// Gives a member what it hasn't been given yet, and then the answer.
+fn ask_as_member(
+    room: &Room,
+    member: &mut Member,
+    question: &Question<'_>,
+    out: &mut Vec<u8>,
+) -> Asked<()> {
+    let Position::Tail(cursor) = &mut member.position else {
+        return Asked::Behind;
+    };
+    room.history(*cursor, question, out)
+        .map(|(after, skipped)| {
+            *cursor = after;
+            member.missed |= skipped;
+        })
 }
 
 fn bit(slot: usize) -> u64 {

@@ -40,7 +40,11 @@ pub trait Handler: Outflow {
     /// Whether it takes messages now.
     fn takes_messages(&self) -> bool;
     /// It was woken for these bits. A reason: the connection shall end.
-    fn woken(&mut self, bits: u64, out: &mut Vec<u8>) -> Option<Close>;
+    fn woken(&mut self, bits: u64) -> Option<Close>;
+    /// Whether there is work to do that puts replies.
+    fn has_work(&self) -> bool;
+    /// Does a piece of it. A reason: the connection shall end.
+    fn work(&mut self, out: &mut Vec<u8>) -> Option<Close>;
     /// Registers who is woken, then gives (and clears) the bits.
     fn dirty(&self, waker: &Waker) -> u64;
     /// Whether something that was asked for is still on its way.
@@ -64,6 +68,8 @@ struct Connection<H> {
     clocks: Heartbeat,
     timer: Pin<Box<Sleep>>,
     full: bool,
+    /// Whether it wasn't reading, by its own choice, at some time since the clocks were looked at.
+    deaf: bool,
     /// An end that waits for what is owed, until then.
     ending: Option<(Close, Instant)>,
 }
@@ -88,6 +94,7 @@ pub async fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> (H, Clos
         clocks,
         timer,
         full: false,
+        deaf: false,
         ending: None,
     };
     let why = connection.run().await;
@@ -131,10 +138,11 @@ impl<H: Handler> Connection<H> {
     /// Everything is asked each time, so a room that always has something can't keep the socket's
     /// input waiting, nor the other way round.
     fn poll(&mut self, cx: &mut Context<'_>) -> Ready {
+        let reads = self.reads();
+        self.deaf |= !reads;
         Ready {
             bits: self.handler.dirty(cx.waker()),
-            readable: self.reads()
-                && (self.wire.has_input() || self.wire.poll_readable(cx).is_ready()),
+            readable: reads && (self.wire.has_input() || self.wire.poll_readable(cx).is_ready()),
             writable: self.full && self.wire.poll_writable(cx).is_ready(),
             due: self.timer.as_mut().poll(cx).is_ready(),
         }
@@ -148,17 +156,14 @@ impl<H: Handler> Connection<H> {
 
     fn turn(&mut self, ready: &Ready) -> Result<bool, Close> {
         if ready.bits != 0
-            && let Some(close) = self.handler.woken(ready.bits, self.wire.replies())
+            && let Some(close) = self.handler.woken(ready.bits)
         {
-            self.ending
-                .get_or_insert((close, Instant::now() + CLOSE_TIMEOUT));
-            self.timer
-                .as_mut()
-                .reset((Instant::now() + CLOSE_TIMEOUT).into());
+            self.end_soon(close);
         }
         if ready.readable {
             self.receive()?;
         }
+        self.work();
         if ready.due {
             self.tick()?;
         }
@@ -170,7 +175,30 @@ impl<H: Handler> Connection<H> {
         if self.full && !ready.writable {
             return Ok(false);
         }
-        self.send()
+        let more = self.send()?;
+        // Work waits for the replies before it to leave.
+        Ok(more || (self.may_work() && !self.full))
+    }
+
+    fn may_work(&self) -> bool {
+        self.handler.has_work() && self.wire.unwritten() <= MAX_UNWRITTEN
+    }
+
+    fn work(&mut self) {
+        while self.may_work() {
+            if let Some(close) = self.handler.work(self.wire.replies()) {
+                self.end_soon(close);
+            }
+        }
+    }
+
+    /// The connection shall end as soon as nothing is owed to it.
+    fn end_soon(&mut self, close: Close) {
+        let until = Instant::now() + CLOSE_TIMEOUT;
+        if self.ending.is_none() {
+            self.ending = Some((close, until));
+            self.timer.as_mut().reset(until.into());
+        }
     }
 
     fn receive(&mut self) -> Result<(), Close> {
@@ -192,7 +220,8 @@ impl<H: Handler> Connection<H> {
         {
             return Err(close);
         }
-        let deaf = !self.reads();
+        let reads = self.reads();
+        let deaf = std::mem::replace(&mut self.deaf, !reads);
         match self.clocks.due(now, deaf) {
             Due::Nothing => {}
             Due::Ping => frame::put_ping(self.wire.replies()),
@@ -234,18 +263,24 @@ impl<H: Handler> Connection<H> {
         self.wire.say_close(why);
         let garbled = matches!(why, Close::Protocol | Close::NotUtf8 | Close::TooBig);
         let goodbye = poll_fn(|cx| {
-            match self.wire.send(&mut NoOutflow) {
-                Ok(Sent::Blocked(_)) => {
-                    let _ = self.wire.poll_writable(cx).is_ready();
-                    return Poll::Pending;
+            loop {
+                match self.wire.send(&mut NoOutflow) {
+                    Ok(Sent::All) => break,
+                    Ok(Sent::Blocked(_)) if self.wire.poll_writable(cx).is_pending() => {
+                        return Poll::Pending;
+                    }
+                    Ok(_) => {}
+                    Err(_) => return Poll::Ready(()),
                 }
-                Ok(_) if why == Close::ByPeer => return Poll::Ready(()),
-                // The codec can't tell the peer's close any more: the end of the stream asks for it.
-                Ok(_) if garbled && self.wire.poll_finish(cx).is_pending() => return Poll::Pending,
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(()),
             }
-            while self.wire.poll_readable(cx).is_ready() {
+            if why == Close::ByPeer {
+                return Poll::Ready(());
+            }
+            // The codec can't tell the peer's close any more: the end of the stream asks for it.
+            if garbled && self.wire.poll_finish(cx).is_pending() {
+                return Poll::Pending;
+            }
+            while self.wire.has_input() || self.wire.poll_readable(cx).is_ready() {
                 let open = if garbled {
                     self.wire.discard()
                 } else {

@@ -9,7 +9,7 @@ use slab::Slab;
 use super::lane::{Lane, Member};
 use crate::history::Slice;
 use crate::hub::peer::ROOM_BITS;
-use crate::hub::room::Room;
+use crate::hub::room::{Place, Room};
 use crate::hub::tail::Reading;
 use crate::id::{Mark, Seq};
 use crate::protocol::frame;
@@ -62,6 +62,8 @@ enum Step {
 pub(super) struct Cursors {
     /// The bits of rooms that have something, or may.
     pub(super) bits: u64,
+    /// The bit that the last fill began with.
+    first: u32,
     chunks: Vec<Chunk>,
     /// Slots that need messages from before the tail.
     pub(super) behind: Vec<usize>,
@@ -77,9 +79,11 @@ impl Cursors {
     ) -> bool {
         self.chunks.clear();
         let origin = out.len();
-        let mut bits = self.bits;
+        // Each fill begins with another room, so that one that fills every write can't starve the others.
+        self.first = (self.first + 1) % ROOM_BITS as u32;
+        let mut bits = self.bits.rotate_right(self.first);
         while bits != 0 {
-            let bit = bits.trailing_zeros() as usize;
+            let bit = ((bits.trailing_zeros() + self.first) % 64) as usize;
             bits &= bits - 1;
             // Rooms share a bit every ROOM_BITS slots, so a connection looks at few that have nothing.
             let mut drained = true;
@@ -180,13 +184,17 @@ impl Chunk {
             return 0;
         }
         let end = frame::boundary_after(bytes, taken);
+        member.missed |= self.before.1;
+        if end >= bytes.len() {
+            // All of it goes out, and the member stands right behind it: later chunks are back already.
+            return end;
+        }
         match (self.kind, self.before) {
-            (Kind::Tail(after), (_, missed)) => {
+            (Kind::Tail(after), _) => {
                 member.position = Position::Tail(after - (bytes.len() - end) as u64);
-                member.missed |= missed;
                 end
             }
-            (Kind::Past(first), (Position::Past { slice, .. }, missed)) => {
+            (Kind::Past(first), (Position::Past { slice, .. }, _)) => {
                 let mut given = 0;
                 let mut at = 0;
                 while at < end {
@@ -197,7 +205,6 @@ impl Chunk {
                     next: Seq(first.0 + given),
                     slice,
                 };
-                member.missed |= missed;
                 end
             }
             // These few go out whole.
@@ -306,20 +313,16 @@ fn copy_past(slice: &Slice, from: Seq, budget: usize, out: &mut Vec<u8>) -> Seq 
 
 /// Where a member stands that was given everything of a slice up to before `next`.
 fn position_after(room: &Room, slice: &Arc<Slice>, next: Seq) -> Position {
-    let last = slice.message_at(next.previous()).map(|(mark, _)| *mark);
-    // The tail may be of another lineage by now: it goes on from here only if it knows this very message.
-    if last.is_none() || room.mark_at(next.previous()) != last {
+    let Some((last, _)) = slice.message_at(next.previous()) else {
         return Position::Lost;
-    }
-    if let Some(cursor) = room.cursor_after(next.previous()) {
-        return Position::Tail(cursor);
-    }
-    match (slice.message_at(next), room.mark_at(next)) {
-        (Some(_), _) => Position::Past {
+    };
+    match room.place_after(*last) {
+        Place::Tail(cursor) => Position::Tail(cursor),
+        Place::Gone => Position::Lost,
+        Place::Behind(_) if slice.message_at(next).is_some() => Position::Past {
             next,
             slice: slice.clone(),
         },
-        (None, Some(next)) => Position::Behind { next, asked: false },
-        (None, None) => Position::Lost,
+        Place::Behind(next) => Position::Behind { next, asked: false },
     }
 }

@@ -168,7 +168,7 @@ impl Session {
             event::put_event(out, &done, id);
         }
         if let Some((slot, _)) = self.lane_of(room) {
-            self.remove(slot, out);
+            self.remove(slot);
         }
     }
 

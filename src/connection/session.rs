@@ -1,7 +1,7 @@
 //! What a connection's requests do. It decides and answers, and never touches the socket: replies go
 //! into a buffer, what the rooms have is copied when the wire asks for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
@@ -13,6 +13,7 @@ use super::lane::{Lane, Member};
 use super::outflow::{Cursors, Position};
 use super::wire::{Incoming, Outflow};
 use crate::hub::Hub;
+use crate::hub::catchup::{Reader, Reason};
 use crate::hub::peer::{NOTES, Note, Peer};
 use crate::id::RoomId;
 use crate::protocol::close::Close;
@@ -39,8 +40,27 @@ pub struct Session {
     pub(super) lanes: Slab<Lane>,
     pub(super) slots: HashMap<RoomId, usize>,
     pub(super) cursors: Cursors,
+    /// What is to be done, in order; nothing is read meanwhile. It is done piece by piece as replies
+    /// leave, so that requests of a few bytes can't pile up answers of megabytes.
+    pub(super) todo: VecDeque<Todo>,
+    /// Slots whose question waits until the member has caught up.
+    pub(super) catching_up: Vec<usize>,
+    /// Whether the socket didn't take all of the last fill.
+    pub(super) full: bool,
     outstanding: usize,
     outstanding_bytes: usize,
+}
+
+/// Something to be done.
+pub(super) enum Todo {
+    /// An outcome of an own request came.
+    Note(Note),
+    /// What waits in that lane may go on.
+    GoOn(usize),
+    /// A request, with its weight, whose lane is gone.
+    Request(Parsed, usize),
+    /// The member in that slot has caught up: ask its question.
+    Ask(usize),
 }
 
 /// Unix milliseconds.
@@ -62,6 +82,9 @@ impl Session {
             lanes: Slab::new(),
             slots: HashMap::new(),
             cursors: Cursors::default(),
+            todo: VecDeque::new(),
+            catching_up: Vec::new(),
+            full: false,
             outstanding: 0,
             outstanding_bytes: 0,
         }
@@ -94,17 +117,16 @@ impl Session {
     }
 
     /// Takes a lane out. What waited in it is asked anew.
-    pub(super) fn remove(&mut self, slot: usize, out: &mut Vec<u8>) {
+    pub(super) fn remove(&mut self, slot: usize) {
         let Some(lane) = self.lanes.try_remove(slot) else {
             return;
         };
         self.slots.remove(&lane.room.id);
         self.depart(&lane);
         drop(lane.room);
-        for (parsed, weight) in lane.waiting {
-            self.settle_one(weight);
-            self.request(parsed, weight, out);
-        }
+        let waiting = lane.waiting.into_iter();
+        self.todo
+            .extend(waiting.map(|(parsed, weight)| Todo::Request(parsed, weight)));
     }
 
     /// Ends a lane's membership.
@@ -114,6 +136,15 @@ impl Session {
             && lane.room.leave(member.key, &self.peer, now_ms())
         {
             self.hub.emptied(&lane.room);
+        }
+    }
+
+    /// Who reads older messages for that slot.
+    pub(super) fn reader(&self, slot: usize, reason: Reason) -> Reader {
+        Reader {
+            peer: self.peer.clone(),
+            slot,
+            reason,
         }
     }
 
@@ -136,30 +167,43 @@ impl Handler for Session {
     }
 
     fn takes_messages(&self) -> bool {
-        self.outstanding < MAX_OUTSTANDING && self.outstanding_bytes < MAX_OUTSTANDING_BYTES
+        self.todo.is_empty()
+            && self.outstanding < MAX_OUTSTANDING
+            && self.outstanding_bytes < MAX_OUTSTANDING_BYTES
     }
 
-    fn woken(&mut self, bits: u64, out: &mut Vec<u8>) -> Option<Close> {
+    fn woken(&mut self, bits: u64) -> Option<Close> {
         self.cursors.bits |= bits & !NOTES;
         let mut close = None;
         if bits & NOTES != 0 {
             for note in self.peer.take_notes() {
-                let end = match note {
-                    Note::Opened(slot, outcome) => {
-                        self.opened(slot, outcome, out);
-                        None
-                    }
-                    Note::Past(slot, room, past) => {
-                        self.past(slot, &room, past, out);
-                        None
-                    }
-                    Note::Sent(receipt) => self.sent(receipt, out),
-                    Note::Close(why) => Some(why),
-                };
-                close = close.or(end);
+                match note {
+                    Note::Close(why) => close = close.or(Some(why)),
+                    note => self.todo.push_back(Todo::Note(note)),
+                }
             }
         }
         close
+    }
+
+    fn has_work(&self) -> bool {
+        !self.todo.is_empty()
+    }
+
+    fn work(&mut self, out: &mut Vec<u8>) -> Option<Close> {
+        match self.todo.pop_front()? {
+            Todo::Note(Note::Opened(slot, outcome)) => self.opened(slot, outcome, out),
+            Todo::Note(Note::Past(past)) => self.past(&past, out),
+            Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
+            Todo::Note(Note::Close(why)) => return Some(why),
+            Todo::GoOn(slot) => self.go_on(slot, out),
+            Todo::Ask(slot) => self.caught_up(slot, out),
+            Todo::Request(parsed, weight) => {
+                self.settle_one(weight);
+                self.request(parsed, weight, out);
+            }
+        }
+        None
     }
 
     fn dirty(&self, waker: &Waker) -> u64 {
@@ -174,6 +218,7 @@ impl Handler for Session {
 
 impl Outflow for Session {
     fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool {
+        self.full = false;
         let more = self.cursors.fill(&mut self.lanes, out, budget);
         for slot in std::mem::take(&mut self.cursors.behind) {
             let Some(lane) = self.lanes.get(slot) else {
@@ -184,13 +229,16 @@ impl Outflow for Session {
                 ..
             }) = &lane.member
             {
-                lane.room.read_past(&self.hub, next.seq, &self.peer, slot);
+                let reader = self.reader(slot, Reason::Cursor);
+                lane.room.read_past(&self.hub, next.seq, reader);
             }
         }
+        self.notice_caught_up();
         more
     }
 
     fn settle(&mut self, filled: &[u8], taken: usize) -> usize {
+        self.full = taken < filled.len();
         self.cursors.settle(&mut self.lanes, filled, taken)
     }
 }

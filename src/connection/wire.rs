@@ -29,6 +29,8 @@ const WRITE: usize = 64 * 1024;
 const CODEC_BUFFER: usize = 256;
 /// A reply buffer of more than that isn't kept when it is empty.
 const KEPT_REPLIES: usize = 512;
+/// The thread's write buffer isn't kept when one long frame has made it larger than that.
+const KEPT_OUTPUT: usize = 4 * WRITE;
 /// Writes in one turn; then others have theirs.
 const WRITES_A_TURN: usize = 4;
 
@@ -126,6 +128,9 @@ pub struct Wire {
     codec: WebSocket<Pipe>,
     /// The rest of a frame of which the socket took a part.
     rest: Vec<u8>,
+    /// Whether reading ended because no more messages were wanted: then the codec may hold some, and
+    /// the socket nothing that would say so.
+    stopped: bool,
 }
 
 impl Wire {
@@ -146,6 +151,7 @@ impl Wire {
             stream,
             codec: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
             rest: Vec::new(),
+            stopped: false,
         }
     }
 
@@ -161,7 +167,7 @@ impl Wire {
 
     /// Whether there is input that was read from the socket and not looked at.
     pub fn has_input(&self) -> bool {
-        !self.codec.get_ref().unread().is_empty()
+        self.stopped || !self.codec.get_ref().unread().is_empty()
     }
 
     /// Whether the socket has input; wakes the task when it has.
@@ -204,6 +210,7 @@ impl Wire {
         &mut self,
         take: &mut impl FnMut(Incoming<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<(), Close> {
+        self.stopped = false;
         loop {
             let more = match self.codec.read() {
                 Ok(Message::Text(text)) => take(Incoming::Text(text.as_bytes()), self.replies()),
@@ -213,6 +220,7 @@ impl Wire {
                 Err(error) => return Err(why(&error)),
             };
             if !more {
+                self.stopped = true;
                 return Ok(());
             }
         }
@@ -265,7 +273,9 @@ impl Wire {
                 break;
             }
         }
-        OUTPUT.set(output);
+        if output.capacity() <= KEPT_OUTPUT {
+            OUTPUT.set(output);
+        }
         Ok(sent)
     }
 
@@ -276,23 +286,39 @@ impl Wire {
     ) -> Result<Sent, Close> {
         output.clear();
         output.extend_from_slice(&self.rest);
-        output.extend_from_slice(&self.codec.get_ref().replies);
+        let replies = &self.codec.get_ref().replies;
+        let (now, later) = replies.split_at(replies.len().min(WRITE));
+        output.extend_from_slice(now);
         let own = output.len();
-        let more = own >= WRITE || outflow.fill(output, WRITE - own);
+        // Behind a frame that the socket took a part of, or replies that are still to come, nothing of
+        // the rooms may stand; and nothing is fetched for a socket that may be full still.
+        let last = later.is_empty() && self.rest.is_empty() && own < WRITE;
+        let more = !last || outflow.fill(output, WRITE - own);
+        let taken = self.write(output)?;
         if output.is_empty() {
             return Ok(Sent::All);
         }
-        let taken = match self.stream.try_write(output) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(Close::Broken),
-        };
         self.settle(outflow, output, own, taken);
         Ok(match taken {
             taken if taken < output.len() => Sent::Blocked(taken > 0),
             _ if more => Sent::More,
             _ => Sent::All,
         })
+    }
+
+    /// Writes until all is written or the socket is full. Only a refusal tells the runtime that it is
+    /// full, so a write that was taken in part is tried once more.
+    fn write(&self, output: &[u8]) -> Result<usize, Close> {
+        let mut taken = 0;
+        while let Some(rest) = output.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.stream.try_write(rest) {
+                Ok(0) => return Err(Close::Broken),
+                Ok(some) => taken += some,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return Err(Close::Broken),
+            }
+        }
+        Ok(taken)
     }
 
     /// Notes that the socket took the first `taken` bytes of `output`, of which `own` were the rest and
@@ -306,12 +332,12 @@ impl Wire {
             outflow.settle(filled, 0);
             return;
         }
+        let of_replies = own - self.rest.len();
         self.rest.clear();
         let replies = self.replies();
-        if replies.capacity() > KEPT_REPLIES {
-            *replies = Vec::new()
-        } else {
-            replies.clear()
+        replies.drain(..of_replies);
+        if replies.is_empty() && replies.capacity() > KEPT_REPLIES {
+            *replies = Vec::new();
         }
         let end = outflow.settle(filled, taken - own);
         self.rest

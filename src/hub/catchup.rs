@@ -8,24 +8,56 @@ use std::time::Duration;
 use super::Hub;
 use super::peer::{Note, Peer};
 use super::room::Room;
-use crate::history::Span;
+use crate::broker::Unavailable;
+use crate::history::{Slice, Span};
 use crate::id::Seq;
 
 /// After a read that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Who waits. Bounded by the members: each asks once at a time.
+/// Who reads, and what for.
+pub struct Reader {
+    /// The connection.
+    pub peer: Arc<Peer>,
+    /// Its slot for the room.
+    pub slot: usize,
+    /// What for.
+    pub reason: Reason,
+}
+
+/// What older messages are read for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// To answer a question: what is read must be newer than the question.
+    Question,
+    /// To feed a cursor that fell out of the tail.
+    Cursor,
+}
+
+/// What was read for a connection.
+pub struct Past {
+    /// Its slot for the room.
+    pub slot: usize,
+    /// What it was read for.
+    pub reason: Reason,
+    /// The room.
+    pub room: Arc<Room>,
+    /// What was read.
+    pub read: Result<Arc<Slice>, Unavailable>,
+}
+
+/// Who waits. Bounded by the members: each asks once at a time for each reason.
 #[derive(Default)]
 pub struct Reads {
-    waiting: Vec<(Seq, Arc<Peer>, usize)>,
+    waiting: Vec<(Seq, Reader)>,
     running: bool,
 }
 
 impl Room {
     /// Reads the history from that place on; a note with it comes to the connection's slot.
-    pub fn read_past(self: &Arc<Room>, hub: &Hub, from: Seq, peer: &Arc<Peer>, slot: usize) {
+    pub fn read_past(self: &Arc<Room>, hub: &Hub, from: Seq, reader: Reader) {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        reads.waiting.push((from, peer.clone(), slot));
+        reads.waiting.push((from, reader));
         if !std::mem::replace(&mut reads.running, true) {
             drop(reads);
             tokio::spawn(run(hub.clone(), self.clone()));
@@ -33,7 +65,7 @@ impl Room {
     }
 
     /// Who waits now. If nobody does, the task is done, decided under the lock.
-    fn next_readers(&self) -> Vec<(Seq, Arc<Peer>, usize)> {
+    fn next_readers(&self) -> Vec<(Seq, Reader)> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         reads.running = !reads.waiting.is_empty();
         std::mem::take(&mut reads.waiting)
@@ -43,23 +75,25 @@ impl Room {
 async fn run(hub: Hub, room: Arc<Room>) {
     loop {
         let readers = room.next_readers();
-        let Some(from) = readers.iter().map(|(from, _, _)| *from).min() else {
+        let Some(from) = readers.iter().map(|(from, _)| *from).min() else {
             return;
         };
-        let past = hub
-            .broker()
-            .read(&room.id, Span::From(from, usize::MAX))
-            .await
-            .map(Arc::new);
-        if past.is_err() {
+        let span = Span::From(from, usize::MAX);
+        let read = hub.broker().read(&room.id, span).await.map(Arc::new);
+        match &read {
+            Ok(slice) if room.absorb(slice) => hub.start_mending(room.clone()),
+            Ok(_) => {}
             // Who is told asks again.
-            tokio::time::sleep(PAUSE).await;
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-        if past.as_ref().is_ok_and(|slice| room.absorb(slice)) {
-            hub.start_mending(room.clone());
-        }
-        for (_, peer, slot) in readers {
-            peer.note(Note::Past(slot, room.clone(), past.clone()));
+        for (_, Reader { peer, slot, reason }) in readers {
+            let (room, read) = (room.clone(), read.clone());
+            peer.note(Note::Past(Past {
+                slot,
+                reason,
+                room,
+                read,
+            }));
         }
     }
 }

@@ -64,6 +64,15 @@ pub struct Delivered {
     pub mend: bool,
 }
 
+/// What taking in a read led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Loaded {
+    /// Nothing is missing; else the history must be read again.
+    pub whole: bool,
+    /// The members begin anew.
+    pub reset: bool,
+}
+
 impl Log {
     /// The log of a room that is being opened.
     pub fn new(limit: usize) -> Log {
@@ -225,8 +234,9 @@ impl Log {
         }
     }
 
-    /// Takes what was read. `false`: read again.
-    pub fn loaded(&mut self, room: &RoomId, slice: &Slice) -> bool {
+    /// Takes what was read.
+    pub fn loaded(&mut self, room: &RoomId, slice: &Slice) -> Loaded {
+        let mut reset = false;
         match self.state {
             State::Opening => self.fill(slice),
             State::Mending { anew: true } => {
@@ -235,16 +245,18 @@ impl Log {
                 self.tail.reset_here();
                 let frame = self.fresh(room);
                 self.tail.push_event(&frame);
+                reset = true;
             }
             State::Mending { anew: false } => {
                 if !self.goes_on(slice) {
                     self.state = State::Mending { anew: true };
-                    return false;
+                    return Loaded::default();
                 }
             }
-            State::Live | State::Failed => return true,
+            State::Live | State::Failed => return Loaded { whole: true, reset },
         }
-        self.release()
+        let whole = self.release();
+        Loaded { whole, reset }
     }
 
     fn fill(&mut self, slice: &Slice) {
@@ -258,7 +270,8 @@ impl Log {
     /// Takes in what was read for somebody, where it is newer than the tail.
     pub fn absorb(&mut self, slice: &Slice) -> Delivered {
         let newer = slice.head.map(|head| head.seq) > self.tail.head().map(|head| head.seq);
-        if !newer || !matches!(self.state, State::Live | State::Mending { anew: false }) {
+        // While it is mended, the read on its way must find the tail as it was when it was asked for.
+        if !newer || self.state != State::Live {
             return Delivered::default();
         }
         let grew = self.goes_on(slice);
@@ -359,7 +372,7 @@ mod tests {
             (1..9)
                 .find(|_| {
                     let span = log.wanted();
-                    log.loaded(&room, &self.log.read(span))
+                    log.loaded(&room, &self.log.read(span)).whole
                 })
                 .expect("it is mended in a few reads")
         }
@@ -443,7 +456,7 @@ mod tests {
         let before = source.log.read(log.wanted());
         let second = source.append();
         assert_eq!(log.deliver(&second), NOTHING);
-        assert!(log.loaded(&RoomId::parse("r").unwrap(), &before));
+        assert!(log.loaded(&RoomId::parse("r").unwrap(), &before).whole);
         assert_eq!(log.tail().head(), source.log.head());
     }
 
@@ -454,7 +467,7 @@ mod tests {
         let before = source.log.read(log.wanted());
         source.append();
         assert!(!log.distrust());
-        assert!(!log.loaded(&RoomId::parse("r").unwrap(), &before));
+        assert!(!log.loaded(&RoomId::parse("r").unwrap(), &before).whole);
         source.mend(&mut log);
         assert_eq!(log.tail().head(), source.log.head());
     }

@@ -36,8 +36,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(1);
 /// Rooms that are opened or mended at once.
 const LOADS: usize = 64;
-/// Between tries to mend a room.
-const MEND_PAUSE: Duration = Duration::from_millis(200);
+/// Between tries to mend a room; doubling, up to the longest.
+const MEND_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// An append of this node that hasn't come back by then was missed.
 const OVERDUE: Duration = Duration::from_secs(1);
 
@@ -224,6 +225,7 @@ impl Hub {
     /// Reads a room's history until its log is whole. One such task runs per room: the gate says when
     /// one must start, and no other starts before it says that it is whole again.
     async fn load(&self, room: &Arc<Room>) {
+        let mut pause = MEND_PAUSE;
         loop {
             let Ok(turn) = self.inner.loads.acquire().await else {
                 return;
@@ -233,9 +235,11 @@ impl Hub {
             match read {
                 Ok(slice) if room.loaded(&slice) => return,
                 Ok(_) => {}
-                Err(_) if room.is_opening() => return self.discard(room),
+                // Without members there is nothing to be kept up: the next one opens it anew.
+                Err(_) if room.is_opening() || room.is_empty() => return self.discard(room),
                 Err(_) => {
-                    tokio::time::sleep(MEND_PAUSE).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
                     self.inner.broker.up().await;
                 }
             }

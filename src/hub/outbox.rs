@@ -179,17 +179,15 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     room.set_stuck(Some(&batch));
     let since = Instant::now();
     let mut outcomes = None;
+    drafts.iter_mut().for_each(Draft::retry);
     while outcomes.is_none() && since.elapsed() < GIVE_UP_AFTER {
         // The new connection is shown only after the old one was killed: the former try is over.
-        let _ = tokio::time::timeout(
-            GIVE_UP_AFTER.saturating_sub(since.elapsed()),
-            hub.broker().up(),
-        )
-        .await;
-        drafts.iter_mut().for_each(Draft::retry);
+        let left = GIVE_UP_AFTER.saturating_sub(since.elapsed());
+        let _ = tokio::time::timeout(left, hub.broker().up()).await;
         match hub.broker().append(&room.id, &drafts, base, hub).await {
             Ok(found) => outcomes = Some(found),
-            Err(AppendError::Lost) => {}
+            Err(AppendError::Lost) => drafts.iter_mut().for_each(Draft::retry),
+            // It was not carried out: the same try, once more.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }

@@ -4,16 +4,15 @@
 //! outstanding, plus one order to close.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
 
+use super::catchup::Past;
 use super::outbox::Receipt;
-use super::room::Room;
 use crate::auth::Identity;
 use crate::broker::Unavailable;
-use crate::history::Slice;
 use crate::id::ShortId;
 use crate::protocol::close::Close;
 
@@ -41,8 +40,8 @@ pub enum Note {
     Opened(usize, Result<(), Unavailable>),
     /// What became of a send.
     Sent(Receipt),
-    /// The older messages that were asked for by that slot, of that room.
-    Past(usize, Arc<Room>, Result<Arc<Slice>, Unavailable>),
+    /// The older messages that were asked for.
+    Past(Past),
     /// It shall end.
     Close(Close),
 }

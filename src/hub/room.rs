@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use slab::Slab;
 
 use super::catchup::Reads;
-use super::log::{Delivered, Log};
+use super::log::{Delivered, Loaded, Log};
 use super::outbox::Outbox;
 use super::peer::{Note, Peer};
-use super::tail::{Reading, Tail};
+use super::tail::Reading;
 use crate::broker::Unavailable;
 use crate::history::{Decision, Joined, Page, Slice, Span, View, Want, decide};
 use crate::id::{Mark, RoomId, Seq};
@@ -60,8 +60,34 @@ pub enum Asked<T> {
     Opening,
     /// Older messages are needed than are at hand, from that place on.
     Needs(Seq),
+    /// The member has fallen out of the tail, and must catch up first.
+    Behind,
     /// The room couldn't be opened.
     Failed,
+}
+
+impl<T> Asked<T> {
+    /// The same, with another outcome.
+    pub fn map<U>(self, done: impl FnOnce(T) -> U) -> Asked<U> {
+        match self {
+            Asked::Done(outcome) => Asked::Done(done(outcome)),
+            Asked::Opening => Asked::Opening,
+            Asked::Needs(from) => Asked::Needs(from),
+            Asked::Behind => Asked::Behind,
+            Asked::Failed => Asked::Failed,
+        }
+    }
+}
+
+/// Where a member stands in a room's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In the tail, at that offset.
+    Tail(u64),
+    /// Before it: that message is next.
+    Behind(Mark),
+    /// Nowhere: what it has is not of this log, or what it needs is gone.
+    Gone,
 }
 
 /// A membership: who joins and leaves with it, and how it is woken.
@@ -143,8 +169,9 @@ impl Room {
             state.waiting.push((ticket.peer.clone(), ticket.slot));
             return Asked::Opening;
         }
-        if let Err(from) = answer(&self.id, &state.log, question, out) {
-            return Asked::Needs(from);
+        match plan(&state.log, question) {
+            Ok(page) => put_page(&self.id, &state.log, question, page, out),
+            Err(from) => return Asked::Needs(from),
         }
         let (mut told, identity) = (Vec::new(), &ticket.peer.identity);
         state.presence.enter(
@@ -193,11 +220,25 @@ impl Room {
         empty
     }
 
-    /// Answers with a page of history.
-    pub fn history(&self, question: &Question<'_>, out: &mut Vec<u8>) -> Asked<()> {
-        match answer(&self.id, &self.state().log, question, out) {
-            Ok(()) => Asked::Done(()),
-            Err(from) => Asked::Needs(from),
+    /// Copies what a member hasn't been given yet, and answers with a page of history: after it comes
+    /// what is newer. Gives the cursor after it, and whether events that aren't kept were skipped.
+    pub fn history(
+        &self,
+        cursor: u64,
+        question: &Question<'_>,
+        out: &mut Vec<u8>,
+    ) -> Asked<(u64, bool)> {
+        let state = self.state();
+        let page = match plan(&state.log, question) {
+            Ok(page) => page,
+            Err(from) => return Asked::Needs(from),
+        };
+        match state.log.tail().read(cursor, usize::MAX, out) {
+            Reading::Copied { after, skipped, .. } => {
+                put_page(&self.id, &state.log, question, page, out);
+                Asked::Done((after, skipped))
+            }
+            Reading::Behind(_) | Reading::Lost => Asked::Behind,
         }
     }
 
@@ -230,17 +271,19 @@ impl Room {
         state.log.tail().end()
     }
 
-    /// Where a cursor stands that has everything up to that place; `None` while the message after it
-    /// has no bytes at hand.
-    pub fn cursor_after(&self, seq: Seq) -> Option<u64> {
+    /// Where a member stands that was given everything up to that message. The tail may be of another
+    /// lineage by now: it goes on from there only if it knows this very message.
+    pub fn place_after(&self, last: Mark) -> Place {
         let state = self.state();
         let tail = state.log.tail();
-        (seq.next() >= tail.first()).then(|| tail.cursor_after(seq))
-    }
-
-    /// The mark that the index has at that place.
-    pub fn mark_at(&self, seq: Seq) -> Option<Mark> {
-        self.state().log.tail().mark_at(seq)
+        if tail.mark_at(last.seq) != Some(last) {
+            return Place::Gone;
+        }
+        if last.seq.next() >= tail.first() {
+            return Place::Tail(tail.cursor_after(last.seq));
+        }
+        tail.mark_at(last.seq.next())
+            .map_or(Place::Gone, Place::Behind)
     }
 
     /// The newest message known here.
@@ -304,16 +347,23 @@ impl Room {
     /// Takes what was read. `false`: read again.
     pub(super) fn loaded(&self, slice: &Slice) -> bool {
         let mut state = self.state_mut();
-        let done = state.log.loaded(&self.id, slice);
-        let waiting = if state.log.is_opening() {
-            Vec::new()
-        } else {
+        let Loaded { whole, reset } = state.log.loaded(&self.id, slice);
+        if reset {
+            // Who skips to the reset may have missed joins and leaves before it.
+            let mut told = Vec::new();
+            state.presence.put_users(&self.id, &mut told);
+            state.log.push_event(&told);
+        }
+        let opened = !state.log.is_opening();
+        let waiting = if opened {
             std::mem::take(&mut state.waiting)
+        } else {
+            Vec::new()
         };
         drop(state);
         tell(waiting, Ok(()));
         self.wake_members();
-        done
+        whole
     }
 
     /// It can't be opened.
@@ -332,35 +382,37 @@ fn tell(waiting: Vec<(Arc<Peer>, usize)>, outcome: Result<(), Unavailable>) {
         .for_each(|(peer, slot)| peer.note(Note::Opened(slot, outcome)));
 }
 
-/// Answers a question from the tail and what was read for it, or says what must be read.
-fn answer(room: &RoomId, log: &Log, question: &Question<'_>, out: &mut Vec<u8>) -> Result<(), Seq> {
+/// Which page answers a question from the tail and what was read for it, or from where on must be read.
+fn plan(log: &Log, question: &Question<'_>) -> Result<Page, Seq> {
     let tail = log.tail();
-    if question.past.is_none() && !log.has_acked() {
-        return Err(tail.head().map_or(Seq(1), |head| head.seq));
-    }
-    let put = |page: Page, out: &mut Vec<u8>, past: Option<&Joined<'_, Tail>>| {
-        let history = History {
-            room,
-            head: tail.head(),
-            recovered: page.recovered,
-            has_more: page.has_more,
-        };
-        let messages = (page.from.0..page.to.0).map(Seq).filter_map(|seq| {
-            let at_hand = (seq >= tail.first())
-                .then(|| tail.message_at(seq))
-                .flatten();
-            at_hand.or_else(|| past?.past.message_at(seq).map(|(_, message)| &message[..]))
-        });
-        event::put_history(out, &history, messages, question.id);
-    };
-    let joined = question.past.map(|past| Joined { past, tail });
-    let decision = match &joined {
-        Some(joined) => decide(joined, question.want),
+    let newest = tail.head().map_or(Seq(1), |head| head.seq);
+    let decision = match question.past {
+        None if !log.has_acked() => return Err(newest),
         None => decide(tail, question.want),
+        // The room is being mended, and will take in what was read when that is done.
+        Some(past) if past.head.is_some_and(|head| head.seq > newest) => return Err(newest),
+        Some(past) => decide(&Joined { past, tail }, question.want),
     };
     match decision {
-        Decision::Answer(page) => put(page, out, joined.as_ref()),
-        Decision::Read(from) => return Err(from),
+        Decision::Answer(page) => Ok(page),
+        Decision::Read(from) => Err(from),
     }
-    Ok(())
+}
+
+fn put_page(room: &RoomId, log: &Log, question: &Question<'_>, page: Page, out: &mut Vec<u8>) {
+    let tail = log.tail();
+    let history = History {
+        room,
+        head: tail.head(),
+        recovered: page.recovered,
+        has_more: page.has_more,
+    };
+    let read = |seq| {
+        let (_, message) = question.past?.message_at(seq)?;
+        Some(&message[..])
+    };
+    let messages = (page.from.0..page.to.0)
+        .map(Seq)
+        .filter_map(|seq| tail.message_at(seq).or_else(|| read(seq)));
+    event::put_history(out, &history, messages, question.id);
 }

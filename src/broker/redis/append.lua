@@ -46,15 +46,20 @@ local function reaches_back()
   return string.match(redis.call('LINDEX', list, base - oldest), FORM) == ARGV[6]
 end
 
-local answers, fresh = {}, {}
-local start = seq
+-- What came of the clientIds, all looked up before anything is written: an error here stores nothing.
+local known = {}
+for n = 2, #KEYS do
+  known[KEYS[n]] = redis.call('GET', KEYS[n])
+end
+
+local answers, fresh, named = {}, {}, {}
 for n = 7, #ARGV, 5 do
   local mid, body, stamp, key, formers = ARGV[n], ARGV[n + 1], ARGV[n + 2], KEYS[tonumber(ARGV[n + 3])], ARGV[n + 4]
   local answer
-  local known = key and redis.call('GET', key)
-  if known then
-    local first = string.match(known, '^%d+ (%S+)')
-    answer = (string.find(formers, first, 1, true) and 's ' or 'd ') .. known
+  local sent = key and known[key]
+  if sent then
+    local first = string.match(sent, '^%d+ (%S+)')
+    answer = (string.find(formers, first, 1, true) and 's ' or 'd ') .. sent
   elseif formers ~= '' then
     answer = find(formers)
     if not answer and not key and not reaches_back() then
@@ -62,11 +67,11 @@ for n = 7, #ARGV, 5 do
     end
   end
   if not answer then
-    start = start + 1
-    local place = string.format('%.0f', start)
+    local place = string.format('%.0f', seq + #fresh + 1)
     fresh[#fresh + 1] = HEAD .. mid .. '","seq":' .. place .. body
     if key then
-      redis.call('SET', key, place .. ' ' .. mid .. ' ' .. stamp, 'EX', ARGV[4])
+      known[key] = place .. ' ' .. mid .. ' ' .. stamp
+      named[#named + 1] = key
     end
     answer = 's ' .. place .. ' ' .. mid
   end
@@ -77,6 +82,10 @@ if #fresh > 0 then
   redis.call('RPUSH', list, unpack(fresh))
   redis.call('LTRIM', list, -tonumber(ARGV[2]), -1)
   redis.call('EXPIRE', list, ARGV[3])
-  redis.call('PUBLISH', ARGV[1], 'm' .. prev .. '\n' .. table.concat(fresh, '\n'))
+  for _, key in ipairs(named) do
+    redis.call('SET', key, known[key], 'EX', ARGV[4])
+  end
+  -- It is stored by now: where it may not be published, the nodes find it in the list.
+  redis.pcall('PUBLISH', ARGV[1], 'm' .. prev .. '\n' .. table.concat(fresh, '\n'))
 end
 return answers

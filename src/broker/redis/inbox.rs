@@ -9,7 +9,7 @@
 //! Orders (listen to a room, stop listening) are carried out in the order given, many in one command
 //! while one is on its way. Each open room has at most one outstanding, which bounds their queue.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +63,7 @@ impl<D: Deliver + Clone> Inbox<D> {
                     // The library replays nothing: whatever was published meanwhile is in the lists.
                     self.up.mend(None);
                     backoff = Backoff::default();
+                    self.shared.links.listening_anew();
                     self.shared.listening.store(true, Ordering::Relaxed);
                     let error = self.serve(listening, waiting).await;
                     self.shared.listening.store(false, Ordering::Relaxed);
@@ -123,27 +124,28 @@ impl<D: Deliver + Clone> Inbox<D> {
     }
 
     /// Carries orders out until the connection is of no use any more; says why.
-    async fn serve(&mut self, mut listening: Listening, mut batch: Vec<Order>) -> &'static str {
+    async fn serve(&mut self, listening: Listening, waiting: Vec<Order>) -> &'static str {
+        let Listening {
+            mut connection,
+            broken,
+        } = listening;
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        let connected = tokio::time::Instant::now();
+        let mut batch = VecDeque::from(waiting);
         loop {
-            if self
-                .carry_out(&mut listening.connection, std::mem::take(&mut batch))
-                .await
-                .is_err()
-            {
+            if self.carry_out(&mut connection, &mut batch).await.is_err() {
+                batch.into_iter().for_each(|order| self.refuse(order));
                 return "a command failed";
             }
             tokio::select! {
-                () = listening.broken.notified() => return "the connection broke",
+                () = broken.notified() => return "the connection broke",
                 Some(order) = self.orders.recv() => {
-                    batch.push(order);
+                    batch.push_back(order);
                     while let Ok(order) = self.orders.try_recv() {
-                        batch.push(order);
+                        batch.push_back(order);
                     }
                 }
                 _ = ticks.tick() => {
-                    if connected.elapsed() > super::link::DEAF_AFTER && self.shared.links.deaf() {
+                    if self.shared.links.deaf() {
                         return "probes no longer come back";
                     }
                 }
@@ -151,70 +153,50 @@ impl<D: Deliver + Clone> Inbox<D> {
         }
     }
 
-    /// Runs of like orders go in one command, each run after the one before it.
+    /// Runs of like orders go in one command, each run after the one before it. After an error, what
+    /// wasn't carried out is still in the batch.
     async fn carry_out(
         &mut self,
         connection: &mut MultiplexedConnection,
-        batch: Vec<Order>,
+        batch: &mut VecDeque<Order>,
     ) -> Result<(), RedisError> {
-        let mut opens: Vec<(RoomId, oneshot::Sender<Result<(), Unavailable>>)> = Vec::new();
-        let mut closes: Vec<RoomId> = Vec::new();
-        for order in batch {
-            match order {
-                Order::Open(room, done) => {
-                    self.close_all(connection, &mut closes).await?;
-                    opens.push((room, done));
-                }
-                Order::Close(room) => {
-                    self.open_all(connection, &mut opens).await?;
-                    closes.push(room);
-                }
+        while let Some(first) = batch.front() {
+            let opens = matches!(first, Order::Open(..));
+            let like = |order: &&Order| matches!(order, Order::Open(..)) == opens;
+            let run = batch.iter().take_while(like).take(CHANNELS_A_COMMAND);
+            let channels: Vec<String> = run
+                .map(|order| self.shared.keys.channel(order.room()))
+                .collect();
+            if opens {
+                connection.subscribe(&channels).await?;
+            } else {
+                connection.unsubscribe(&channels).await?;
             }
+            batch
+                .drain(..channels.len())
+                .for_each(|order| self.done(order));
         }
-        self.close_all(connection, &mut closes).await?;
-        self.open_all(connection, &mut opens).await
+        Ok(())
     }
 
-    async fn open_all(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        opens: &mut Vec<(RoomId, oneshot::Sender<Result<(), Unavailable>>)>,
-    ) -> Result<(), RedisError> {
-        while !opens.is_empty() {
-            let run: Vec<_> = opens.drain(..opens.len().min(CHANNELS_A_COMMAND)).collect();
-            let channels: Vec<String> = run
-                .iter()
-                .map(|(room, _)| self.shared.keys.channel(room))
-                .collect();
-            // Who waits for the answer gets an error when its sender is dropped.
-            connection.subscribe(&channels).await?;
-            for (room, done) in run {
+    fn done(&mut self, order: Order) {
+        match order {
+            Order::Open(room, done) => {
                 self.rooms.insert(room);
                 let _ = done.send(Ok(()));
             }
-        }
-        Ok(())
-    }
-
-    async fn close_all(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        closes: &mut Vec<RoomId>,
-    ) -> Result<(), RedisError> {
-        while !closes.is_empty() {
-            let run: Vec<_> = closes
-                .drain(..closes.len().min(CHANNELS_A_COMMAND))
-                .collect();
-            let channels: Vec<String> = run
-                .iter()
-                .map(|room| self.shared.keys.channel(room))
-                .collect();
-            for room in &run {
-                self.rooms.remove(room);
+            Order::Close(room) => {
+                self.rooms.remove(&room);
             }
-            connection.unsubscribe(&channels).await?;
         }
-        Ok(())
+    }
+}
+
+impl Order {
+    fn room(&self) -> &RoomId {
+        match self {
+            Order::Open(room, _) | Order::Close(room) => room,
+        }
     }
 }
 
@@ -304,7 +286,10 @@ async fn distribute(
         queue.bytes.fetch_sub(payload.len(), Ordering::Relaxed);
         let channel = String::from_utf8_lossy(&channel);
         match shared.keys.room_of(&channel) {
-            Some(room) => up.deliver(room, &payload),
+            Some(room) => {
+                shared.links.overheard();
+                up.deliver(room, &payload);
+            }
             None if channel == shared.probe => shared.links.heard(),
             None => {}
         }

@@ -49,7 +49,8 @@ struct Session {
 pub(super) struct Links {
     current: watch::Sender<Option<Link>>,
     generation: AtomicU64,
-    /// Milliseconds from `start`: the last probe that Redis took, the last that came back.
+    /// Milliseconds from `start`: when the first of the probes that are out went out (0: none is), and
+    /// when the last came back.
     probe_out: AtomicU64,
     probe_back: AtomicU64,
     start: Instant,
@@ -88,7 +89,21 @@ impl Links {
 
     /// A probe came back by this node's own subscription.
     pub(super) fn heard(&self) {
+        self.probe_out.store(0, Ordering::Relaxed);
         self.probe_back.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Something else did: the subscription lives, however late the probe behind it comes.
+    pub(super) fn overheard(&self) {
+        self.probe_out.store(0, Ordering::Relaxed);
+    }
+
+    fn sent_probe(&self) {
+        let now = self.now().max(1);
+        // Where another one is out already, that one counts.
+        let _ = self
+            .probe_out
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Age of the last probe that came back, milliseconds.
@@ -99,11 +114,13 @@ impl Links {
 
     /// Whether probes go out and none comes back.
     pub(super) fn deaf(&self) -> bool {
-        let (out, back) = (
-            self.probe_out.load(Ordering::Relaxed),
-            self.probe_back.load(Ordering::Relaxed),
-        );
-        out.saturating_sub(back) > DEAF_AFTER.as_millis() as u64
+        let out = self.probe_out.load(Ordering::Relaxed);
+        out != 0 && self.now().saturating_sub(out) > DEAF_AFTER.as_millis() as u64
+    }
+
+    /// A new subscription has nothing to answer for yet.
+    pub(super) fn listening_anew(&self) {
+        self.probe_out.store(0, Ordering::Relaxed);
     }
 
     /// Keeps a link up; runs until dropped. `probe` is the channel of this node's probes.
@@ -164,7 +181,8 @@ impl Links {
             .arg("ID")
             .query_async(&mut connection)
             .await?;
-        if let Some(old) = old.filter(|old| old.run_id == run_id) {
+        // Another process, or one that doesn't say who it is, has no connection of ours to kill.
+        if let Some(old) = old.filter(|old| !run_id.is_empty() && old.run_id == run_id) {
             let mut kill = redis::cmd("CLIENT");
             let _: i64 = kill
                 .arg("KILL")
@@ -208,7 +226,7 @@ impl Links {
                     .query_async(&mut link.connection)
                     .await;
                 match sent {
-                    Ok(_) => self.probe_out.store(self.now(), Ordering::Relaxed),
+                    Ok(_) => self.sent_probe(),
                     Err(error) if answered(&error) => {
                         tracing::warn!(%error, "Redis refused a probe")
                     }

@@ -185,8 +185,7 @@ async fn publish_events(shared: &Shared, mut events: mpsc::Receiver<(RoomId, Vec
 impl Shared {
     /// Gives the link up where the error is its, and not Redis' own word.
     fn note(&self, link: &Link, error: &RedisError) {
-        // A former master that takes no writes any more (failover): a new connection may find the new one.
-        if !answered(error) || error.code() == Some("READONLY") {
+        if !answered(error) {
             self.links.failed(link);
         }
     }

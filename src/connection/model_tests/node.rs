@@ -1,0 +1,206 @@
+//! A node's side of one room: what its tasks do, a step at a time. Any time may lie between a read's
+//! being asked for, its being carried out and its answer, and the two kinds of reads overtake each
+//! other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::broker::Broker;
+use super::client::check;
+use crate::broker::Unavailable;
+use crate::history::{Slice, Span};
+use crate::hub::driver;
+use crate::hub::peer::{Note, Peer};
+use crate::hub::room::Room;
+use crate::id::{RoomId, Seq};
+
+/// A read of the history.
+enum Read {
+    Idle,
+    Due,
+    Asked(Span),
+    Carried(Slice),
+}
+
+/// A read of older messages for members, and who waits for it.
+enum Past {
+    Idle,
+    Asked(Seq, Vec<Reader>),
+    Carried(Slice, Vec<Reader>),
+}
+
+type Reader = (Seq, Arc<Peer>, usize);
+
+/// A room on a node.
+pub(super) struct Node {
+    pub(super) broker: Broker,
+    pub(super) room: Arc<Room>,
+    /// Published and not delivered yet.
+    pub(super) channel: VecDeque<Vec<u8>>,
+    /// Delivered some time ago.
+    pub(super) delivered: VecDeque<Vec<u8>>,
+    load: Read,
+    past: Past,
+    waiting: Vec<Reader>,
+    /// Up to where this node's own appends are expected, while somebody watches.
+    watched: Option<Seq>,
+    pub(super) acked: Seq,
+    /// The number of the last event that isn't kept.
+    pub(super) events: u64,
+}
+
+const PRESENCE_MAX: usize = 3;
+
+impl Node {
+    pub(super) fn new(number: usize, limit: usize) -> Node {
+        let id = RoomId::parse(&format!("r{number}")).expect("a room's id");
+        Node {
+            broker: Broker::new(limit),
+            room: Arc::new(driver::new_room(id, limit, PRESENCE_MAX)),
+            channel: VecDeque::new(),
+            delivered: VecDeque::new(),
+            load: Read::Due,
+            past: Past::Idle,
+            waiting: Vec::new(),
+            watched: None,
+            acked: Seq::ZERO,
+            events: 0,
+        }
+    }
+
+    /// Lets a room go that nobody is in, and opens it anew.
+    pub(super) fn open_anew(&mut self, limit: usize) {
+        let busy = !self.waiting.is_empty() || !matches!(self.past, Past::Idle);
+        if Arc::strong_count(&self.room) > 1 || !driver::is_empty(&self.room) || busy {
+            return;
+        }
+        self.room = Arc::new(driver::new_room(self.room.id.clone(), limit, PRESENCE_MAX));
+        self.channel.clear();
+        (self.load, self.watched) = (Read::Due, None);
+    }
+
+    fn mend(&mut self, mend: bool) -> Result<(), String> {
+        if mend {
+            check!(matches!(self.load, Read::Idle), "two tasks mend one room");
+            self.load = Read::Due;
+        }
+        Ok(())
+    }
+
+    pub(super) fn deliver(&mut self, payload: Vec<u8>) -> Result<(), String> {
+        let mend = driver::deliver(&self.room, &payload);
+        self.delivered.push_back(payload);
+        if self.delivered.len() > 8 {
+            self.delivered.pop_front();
+        }
+        self.mend(mend)
+    }
+
+    pub(super) fn distrust(&mut self) -> Result<(), String> {
+        let mend = driver::distrust(&self.room);
+        self.mend(mend)
+    }
+
+    /// An event that isn't kept comes.
+    pub(super) fn typing(&mut self, pad: usize) -> Result<(), String> {
+        if driver::is_opening(&self.room) {
+            return Ok(());
+        }
+        self.events += 1;
+        let (id, n) = (&self.room.id, self.events);
+        let event = format!(
+            "e{{\"type\":\"typing\",\"roomId\":\"{id}\",\"n\":{n},\"x\":\"{:x<pad$}\"}}",
+            ""
+        );
+        let mend = driver::deliver(&self.room, event.as_bytes());
+        self.mend(mend)
+    }
+
+    /// This node's own append was answered.
+    pub(super) fn acked(&mut self) {
+        if let Some(head) = self.broker.head() {
+            self.acked = self.acked.max(head.seq);
+            if driver::acked(&self.room, head.seq) {
+                self.watched = Some(head.seq);
+            }
+        }
+    }
+
+    /// A second passed for who watches this node's own appends.
+    pub(super) fn watch(&mut self) -> Result<(), String> {
+        let Some(target) = self.watched else {
+            return Ok(());
+        };
+        let look = driver::overdue(&self.room, target);
+        self.watched = look.map(|(_, acked)| acked);
+        if look.is_some_and(|(overdue, _)| overdue) {
+            self.distrust()?;
+        }
+        Ok(())
+    }
+
+    /// One step of the task that opens and mends.
+    pub(super) fn load(&mut self, fails: bool) -> Result<(), String> {
+        self.load = match std::mem::replace(&mut self.load, Read::Idle) {
+            Read::Idle => Read::Idle,
+            Read::Due => Read::Asked(driver::wanted(&self.room)),
+            Read::Asked(_) if fails => Read::Due,
+            Read::Asked(span) => Read::Carried(self.broker.read(span)),
+            Read::Carried(slice) if driver::loaded(&self.room, &slice) => Read::Idle,
+            Read::Carried(_) => Read::Due,
+        };
+        Ok(())
+    }
+
+    /// It can't be opened; whoever waits is told, and the next one opens it anew.
+    pub(super) fn fail_opening(&mut self, limit: usize) {
+        if driver::is_opening(&self.room) {
+            driver::fail(&self.room);
+            self.room = Arc::new(driver::new_room(self.room.id.clone(), limit, PRESENCE_MAX));
+            self.channel.clear();
+            (self.load, self.watched) = (Read::Due, None);
+        }
+    }
+
+    /// A connection wants older messages than are at hand.
+    pub(super) fn read_past(&mut self, room: &Arc<Room>, from: Seq, peer: &Arc<Peer>, slot: usize) {
+        assert!(Arc::ptr_eq(room, &self.room));
+        self.waiting.push((from, peer.clone(), slot));
+    }
+
+    /// One step of the task that reads older messages.
+    pub(super) fn read(&mut self, fails: bool) -> Result<(), String> {
+        self.past = match std::mem::replace(&mut self.past, Past::Idle) {
+            Past::Idle => {
+                let readers = std::mem::take(&mut self.waiting);
+                match readers.iter().map(|(from, _, _)| *from).min() {
+                    Some(from) => Past::Asked(from, readers),
+                    None => Past::Idle,
+                }
+            }
+            Past::Asked(_, readers) if fails => {
+                for (_, peer, slot) in readers {
+                    peer.note(Note::Past(slot, self.room.clone(), Err(Unavailable)));
+                }
+                Past::Idle
+            }
+            Past::Asked(from, readers) => {
+                Past::Carried(self.broker.read(Span::From(from, usize::MAX)), readers)
+            }
+            Past::Carried(slice, readers) => {
+                let slice = Arc::new(slice);
+                let mend = driver::absorb(&self.room, &slice);
+                self.mend(mend)?;
+                for (_, peer, slot) in readers {
+                    peer.note(Note::Past(slot, self.room.clone(), Ok(slice.clone())));
+                }
+                Past::Idle
+            }
+        };
+        Ok(())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!((&self.load, &self.past), (Read::Idle, Past::Idle)) && self.waiting.is_empty()
+    }
+}

@@ -213,23 +213,15 @@ pub struct Joined<'a, T> {
 }
 
 impl<T: View> Joined<'_, T> {
-    /// Whether the slice reaches the tail and is of the same lineage: at least one place is in both,
-    /// with the same id (or the tail holds nothing that could disagree).
+    /// Whether the slice reaches the messages at hand and is of the same lineage: the last place that
+    /// both know has the same id in both.
     fn fits(&self) -> bool {
-        match self.past.messages.last() {
-            Some((last, _)) if last.seq >= self.tail.first() => {
-                let shared = self
-                    .past
-                    .messages
-                    .iter()
-                    .find(|(mark, _)| mark.seq >= self.tail.first());
-                shared.is_some_and(|(mark, _)| {
-                    self.tail.head().is_some_and(|head| head.seq < mark.seq)
-                        || self.tail.mark_at(mark.seq) == Some(*mark)
-                })
-            }
-            _ => false,
-        }
+        let (Some((last, _)), Some(head)) = (self.past.messages.last(), self.tail.head()) else {
+            return false;
+        };
+        let shared = last.seq.min(head.seq);
+        let mark = self.past.message_at(shared).map(|(mark, _)| *mark);
+        shared.next() >= self.tail.first() && mark.is_some() && mark == self.tail.mark_at(shared)
     }
 }
 
@@ -244,6 +236,9 @@ impl<T: View> View for Joined<'_, T> {
     }
 
     fn oldest(&self) -> Seq {
+        if !self.fits() {
+            return self.tail.oldest();
+        }
         self.past
             .oldest
             .max(self.tail.oldest())

@@ -161,7 +161,10 @@ impl Cursors {
                 .and_then(|lane| lane.member.as_mut());
             let start = chunk.start;
             if let (Some(member), Some(bytes)) = (member, filled.get(start..stop)) {
-                end = end.max(start + chunk.take_back(member, bytes, taken.saturating_sub(start)));
+                match taken.checked_sub(start) {
+                    Some(some @ 1..) => end = start + chunk.take_back(member, bytes, some),
+                    _ => (member.position, member.missed) = chunk.before,
+                }
             }
             stop = start;
         }
@@ -176,13 +179,9 @@ impl Cursors {
 }
 
 impl Chunk {
-    /// Sets a member back to behind the first `taken` of the chunk's bytes, and gives where the frame
-    /// ends in which that lies.
+    /// Sets a member back to behind the first `taken` of the chunk's bytes, at least one, and gives where
+    /// the frame ends in which the last of them lies.
     fn take_back(self, member: &mut Member, bytes: &[u8], taken: usize) -> usize {
-        if taken == 0 {
-            (member.position, member.missed) = self.before;
-            return 0;
-        }
         let end = frame::boundary_after(bytes, taken);
         member.missed |= self.before.1;
         if end >= bytes.len() {

@@ -64,15 +64,6 @@ pub struct Delivered {
     pub mend: bool,
 }
 
-/// What taking in a read led to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Loaded {
-    /// Nothing is missing; else the history must be read again.
-    pub whole: bool,
-    /// The members begin anew.
-    pub reset: bool,
-}
-
 impl Log {
     /// The log of a room that is being opened.
     pub fn new(limit: usize) -> Log {
@@ -234,9 +225,8 @@ impl Log {
         }
     }
 
-    /// Takes what was read.
-    pub fn loaded(&mut self, room: &RoomId, slice: &Slice) -> Loaded {
-        let mut reset = false;
+    /// Takes what was read. `false`: something is missing yet, read again.
+    pub fn loaded(&mut self, room: &RoomId, slice: &Slice) -> bool {
         match self.state {
             State::Opening => self.fill(slice),
             State::Mending { anew: true } => {
@@ -245,18 +235,16 @@ impl Log {
                 self.tail.reset_here();
                 let frame = self.fresh(room);
                 self.tail.push_event(&frame);
-                reset = true;
             }
             State::Mending { anew: false } => {
                 if !self.goes_on(slice) {
                     self.state = State::Mending { anew: true };
-                    return Loaded::default();
+                    return false;
                 }
             }
-            State::Live | State::Failed => return Loaded { whole: true, reset },
+            State::Live | State::Failed => return true,
         }
-        let whole = self.release();
-        Loaded { whole, reset }
+        self.release()
     }
 
     fn fill(&mut self, slice: &Slice) {
@@ -372,7 +360,7 @@ mod tests {
             (1..9)
                 .find(|_| {
                     let span = log.wanted();
-                    log.loaded(&room, &self.log.read(span)).whole
+                    log.loaded(&room, &self.log.read(span))
                 })
                 .expect("it is mended in a few reads")
         }
@@ -456,7 +444,7 @@ mod tests {
         let before = source.log.read(log.wanted());
         let second = source.append();
         assert_eq!(log.deliver(&second), NOTHING);
-        assert!(log.loaded(&RoomId::parse("r").unwrap(), &before).whole);
+        assert!(log.loaded(&RoomId::parse("r").unwrap(), &before));
         assert_eq!(log.tail().head(), source.log.head());
     }
 
@@ -467,7 +455,7 @@ mod tests {
         let before = source.log.read(log.wanted());
         source.append();
         assert!(!log.distrust());
-        assert!(!log.loaded(&RoomId::parse("r").unwrap(), &before).whole);
+        assert!(!log.loaded(&RoomId::parse("r").unwrap(), &before));
         source.mend(&mut log);
         assert_eq!(log.tail().head(), source.log.head());
     }

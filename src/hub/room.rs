@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use slab::Slab;
 
 use super::catchup::Reads;
-use super::log::{Delivered, Loaded, Log};
+use super::log::{Delivered, Log};
 use super::outbox::Outbox;
 use super::peer::{Note, Peer};
 use super::tail::Reading;
@@ -347,13 +347,7 @@ impl Room {
     /// Takes what was read. `false`: read again.
     pub(super) fn loaded(&self, slice: &Slice) -> bool {
         let mut state = self.state_mut();
-        let Loaded { whole, reset } = state.log.loaded(&self.id, slice);
-        if reset {
-            // Who skips to the reset may have missed joins and leaves before it.
-            let mut told = Vec::new();
-            state.presence.put_users(&self.id, &mut told);
-            state.log.push_event(&told);
-        }
+        let whole = state.log.loaded(&self.id, slice);
         let opened = !state.log.is_opening();
         let waiting = if opened {
             std::mem::take(&mut state.waiting)

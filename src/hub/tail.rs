@@ -8,8 +8,9 @@
 //!   index  │ 41 │ 42 │   43       44                              45
 //! ```
 //!
-//! - A cursor before `reset` skips to it: what lies before is another lineage, and the frame at
-//!   `reset` tells the client so.
+//! - A cursor up to `reset` skips to it: what lies before is another lineage, and the frame at
+//!   `reset` tells the client so. Once that frame is gone, such a cursor is lost: it can't go on with
+//!   what comes after.
 //! - The index reaches further back than the bytes (up to the history limit), so that a cursor that
 //!   fell out of the bytes still tells which message it needs next.
 
@@ -39,13 +40,22 @@ impl Entry {
     }
 }
 
+/// Where another lineage begins.
+#[derive(Clone, Copy)]
+struct Reset {
+    /// Where the former lineage ended.
+    former: u64,
+    /// Cursors up to this skip to it: the event there tells the client of it.
+    at: u64,
+}
+
 /// The tail.
 pub struct Tail {
     bytes: Vec<u8>,
     /// The offset of `bytes[0]`.
     base: u64,
-    /// Cursors before this skip to it.
-    reset: u64,
+    /// The last reset, if there was one.
+    reset: Option<Reset>,
     /// Messages of the current lineage, consecutive.
     index: VecDeque<Entry>,
     /// Every message whose frame begins here or later is in the index.
@@ -82,7 +92,7 @@ impl Tail {
         Tail {
             bytes: Vec::new(),
             base: 0,
-            reset: 0,
+            reset: None,
             index: VecDeque::new(),
             index_base: 0,
             head: None,
@@ -134,15 +144,21 @@ impl Tail {
         self.bytes.clear();
         self.index.clear();
         self.index_base = self.base;
-        self.reset = self.base;
+        self.reset = Some(Reset {
+            former: self.base,
+            at: self.base,
+        });
         self.head = None;
         self.oldest = Seq(1);
     }
 
-    /// Makes all cursors that stand before the end skip to it: what is appended next tells them that
+    /// After [`Tail::clear`]: makes all cursors skip to the end; what is appended next tells them that
     /// they begin anew.
     pub fn reset_here(&mut self) {
-        self.reset = self.end();
+        let at = self.end();
+        if let Some(reset) = &mut self.reset {
+            reset.at = at;
+        }
     }
 
     fn let_go(&mut self) {
@@ -159,8 +175,15 @@ impl Tail {
 
     /// Copies the frames from a cursor on, about `budget` bytes, and at least one frame if there is one.
     pub fn read(&self, cursor: u64, budget: usize, out: &mut Vec<u8>) -> Reading {
-        let mut cursor = cursor.max(self.reset);
-        let mut skipped = false;
+        let (mut cursor, mut skipped) = (cursor, false);
+        if let Some(reset) = self.reset
+            && cursor <= reset.at
+        {
+            if reset.at < self.base {
+                return Reading::Lost;
+            }
+            (cursor, skipped) = (reset.at, cursor < reset.former);
+        }
         if cursor < self.base {
             if cursor < self.index_base {
                 return Reading::Lost;
@@ -324,7 +347,7 @@ mod tests {
         let mut out = Vec::new();
         let all = Reading::Copied {
             after: tail.end(),
-            skipped: false,
+            skipped: true,
             end: true,
         };
         assert_eq!(tail.read(200, 10_000, &mut out), all);

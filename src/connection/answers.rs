@@ -209,7 +209,7 @@ impl Session {
 }
 
 /// Gives a member what it hasn't been given yet, and then the answer.
-fn ask_as_member(
+pub(super) fn ask_as_member(
     room: &Room,
     member: &mut Member,
     question: &Question<'_>,

@@ -11,6 +11,8 @@
 mod answers;
 pub mod heartbeat;
 mod lane;
+#[cfg(test)]
+mod model_tests;
 mod outflow;
 mod requests;
 pub mod session;

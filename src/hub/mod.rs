@@ -11,6 +11,8 @@
 //! can't be lost between "nobody is in it" and "let it go".
 
 pub mod catchup;
+#[cfg(test)]
+pub(crate) mod driver;
 pub mod log;
 pub mod outbox;
 pub mod peer;

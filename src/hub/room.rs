@@ -379,12 +379,13 @@ fn tell(waiting: Vec<(Arc<Peer>, usize)>, outcome: Result<(), Unavailable>) {
 /// Which page answers a question from the tail and what was read for it, or from where on must be read.
 fn plan(log: &Log, question: &Question<'_>) -> Result<Page, Seq> {
     let tail = log.tail();
-    let newest = tail.head().map_or(Seq(1), |head| head.seq);
+    let newest = tail.head().map_or(Seq::ZERO, |head| head.seq);
+    let onward = newest.max(Seq(1));
     let decision = match question.past {
-        None if !log.has_acked() => return Err(newest),
+        None if !log.has_acked() => return Err(onward),
         None => decide(tail, question.want),
         // The room is being mended, and will take in what was read when that is done.
-        Some(past) if past.head.is_some_and(|head| head.seq > newest) => return Err(newest),
+        Some(past) if past.head.is_some_and(|head| head.seq > newest) => return Err(onward),
         Some(past) => decide(&Joined { past, tail }, question.want),
     };
     match decision {

@@ -22,7 +22,6 @@ pub(super) use check;
 /// What is known of a question when it is answered, to judge the answer by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
-    pub(super) room: usize,
     /// It makes the connection a member.
     pub(super) joins: bool,
     pub(super) want: Want,

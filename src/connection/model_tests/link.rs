@@ -9,9 +9,11 @@ use super::broker::Broker;
 use super::client::{Client, Question, check};
 use super::node::Node;
 use crate::auth::Identity;
+use crate::connection::answers::ask_as_member;
 use crate::connection::lane::{Asking, Lane, Member};
 use crate::connection::outflow::{Cursors, Position};
 use crate::history::{Slice, Want};
+use crate::hub::catchup::{Reader, Reason};
 use crate::hub::driver;
 use crate::hub::peer::{NOTES, Note, Peer, ROOM_BITS};
 use crate::hub::room::{self, Asked, Ticket};
@@ -35,6 +37,10 @@ pub(super) struct Link {
     asked: usize,
     pongs: u64,
     more: bool,
+    /// Whether the socket didn't take all of the last write.
+    full: bool,
+    /// Questions that wait until their member has caught up: the room and the slot.
+    catching_up: Vec<(usize, usize)>,
 }
 
 impl Link {
@@ -43,6 +49,7 @@ impl Link {
             user: UserId::parse(&format!("u{number}")).expect("a user's id"),
             username: "U".into(),
             expires_at: 1,
+            grants: Default::default(),
         };
         Link {
             peer: Arc::new(Peer::new(identity)),
@@ -55,6 +62,8 @@ impl Link {
             asked: 0,
             pongs: 0,
             more: false,
+            full: false,
+            catching_up: Vec::new(),
         }
     }
 
@@ -83,7 +92,6 @@ impl Link {
         }
         let id = self.request_id();
         let question = Question {
-            room: number,
             joins: self.lanes[slot].member.is_none(),
             want,
             acked: node.acked,
@@ -116,38 +124,65 @@ impl Link {
             id: asking.id.as_ref(),
             past,
         };
-        let asked = if lane.member.is_some() {
-            lane.room.history(&question, &mut self.replies)
-        } else {
-            let ticket = Ticket {
-                peer: &self.peer,
-                slot,
-                bit: 1 << (slot % ROOM_BITS),
-            };
-            match lane.room.join(&ticket, &question, 1, &mut self.replies) {
-                Asked::Done((key, cursor)) => {
+        let asked = match &mut lane.member {
+            Some(member) => ask_as_member(&lane.room, member, &question, &mut self.replies),
+            None => {
+                let ticket = Ticket {
+                    peer: &self.peer,
+                    slot,
+                    bit: 1 << (slot % ROOM_BITS),
+                };
+                let asked = lane.room.join(&ticket, &question, 1, &mut self.replies);
+                asked.map(|(key, cursor)| {
                     lane.member = Some(Member {
                         key,
                         position: Position::Tail(cursor),
                         missed: false,
                     });
-                    Asked::Done(())
-                }
-                Asked::Opening => Asked::Opening,
-                Asked::Needs(from) => Asked::Needs(from),
-                Asked::Failed => Asked::Failed,
+                })
             }
         };
         match asked {
             Asked::Done(()) => self.answered(&asking, node),
             Asked::Opening => lane.asking = Some(Box::new(asking)),
+            Asked::Behind => {
+                lane.asking = Some(Box::new(asking));
+                self.cursors.bits |= 1 << (slot % ROOM_BITS);
+                self.catching_up.push((number, slot));
+            }
             Asked::Needs(from) if asking.tries < MAX_TRIES => {
                 asking.tries += 1;
                 lane.asking = Some(Box::new(asking));
                 let room = lane.room.clone();
-                node.read_past(&room, from, &self.peer, slot);
+                node.read_past(&room, from, self.reader(slot, Reason::Question));
             }
             Asked::Needs(_) | Asked::Failed => self.ask_failed(number, slot, &asking),
+        }
+    }
+
+    fn reader(&self, slot: usize, reason: Reason) -> Reader {
+        Reader {
+            peer: self.peer.clone(),
+            slot,
+            reason,
+        }
+    }
+
+    /// Asks what waited for members to catch up, of those who have.
+    fn notice_caught_up(&mut self, nodes: &mut [Node]) {
+        for (number, slot) in std::mem::take(&mut self.catching_up) {
+            let member = self.lanes.get(slot).and_then(|lane| lane.member.as_ref());
+            match member.map(|member| &member.position) {
+                Some(Position::Tail(_)) => self.take_up(number, slot, nodes, None),
+                Some(_) => self.catching_up.push((number, slot)),
+                None => {}
+            }
+        }
+    }
+
+    fn take_up(&mut self, number: usize, slot: usize, nodes: &mut [Node], past: Option<&Slice>) {
+        if let Some(asking) = self.lanes[slot].asking.take() {
+            self.ask(number, slot, &mut nodes[number], *asking, past);
         }
     }
 
@@ -231,26 +266,30 @@ impl Link {
                         Err(_) => self.ask_failed(number, slot, &asking),
                     }
                 }
-                Note::Past(slot, room, past) => {
+                Note::Past(past) => {
+                    let slot = past.slot;
                     let Some(number) = self.slots.iter().position(|s| *s == Some(slot)) else {
                         continue;
                     };
                     let lane = &mut self.lanes[slot];
-                    if !Arc::ptr_eq(&lane.room, &room) {
+                    if !Arc::ptr_eq(&lane.room, &past.room) {
                         continue;
                     }
-                    if let Some(member) = &mut lane.member {
-                        member.take_past(past.as_ref().ok());
-                        self.cursors.bits |= 1 << (slot % ROOM_BITS);
-                    }
-                    let Some(asking) = lane.asking.take() else {
-                        continue;
-                    };
-                    match past {
-                        Ok(slice) => {
-                            self.ask(number, slot, &mut nodes[number], *asking, Some(&slice))
+                    match (past.reason, &past.read) {
+                        (Reason::Cursor, read) => {
+                            if let Some(member) = &mut lane.member {
+                                member.take_past(read.as_ref().ok().filter(|_| !self.full));
+                                self.cursors.bits |= 1 << (slot % ROOM_BITS);
+                            }
                         }
-                        Err(_) => self.ask_failed(number, slot, &asking),
+                        (Reason::Question, Ok(slice)) => {
+                            self.take_up(number, slot, nodes, Some(slice));
+                        }
+                        (Reason::Question, Err(_)) => {
+                            if let Some(asking) = lane.asking.take() {
+                                self.ask_failed(number, slot, &asking);
+                            }
+                        }
                     }
                 }
                 Note::Sent(_) | Note::Close(_) => {}
@@ -267,11 +306,12 @@ impl Link {
         takes: impl FnOnce(usize) -> usize,
     ) -> Result<(), String> {
         self.woken(nodes);
+        self.notice_caught_up(nodes);
         let mut output = std::mem::take(&mut self.rest);
         let of_rest = output.len();
         output.extend_from_slice(&self.replies);
         let own = output.len();
-        self.more = own >= write || self.fill(nodes, &mut output, write - own);
+        self.more = own >= write || of_rest > 0 || self.fill(nodes, &mut output, write - own);
         let taken = takes(output.len()).min(output.len());
         let filled = &output[own..];
         if taken < own {
@@ -290,7 +330,8 @@ impl Link {
             );
             self.rest = filled[taken..end].to_vec();
         }
-        self.more |= taken < output.len();
+        self.full = taken < output.len();
+        self.more |= self.full;
         let brokers: Vec<&Broker> = nodes.iter().map(|node| &node.broker).collect();
         self.client.take(&output[..taken], &brokers)?;
         self.check_rest()
@@ -310,7 +351,8 @@ impl Link {
             ) = (number, &lane.member)
             {
                 let room = lane.room.clone();
-                nodes[number].read_past(&room, next.seq, &self.peer, slot);
+                let reader = self.reader(slot, Reason::Cursor);
+                nodes[number].read_past(&room, next.seq, reader);
             }
         }
         more

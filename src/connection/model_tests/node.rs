@@ -9,8 +9,9 @@ use super::broker::Broker;
 use super::client::check;
 use crate::broker::Unavailable;
 use crate::history::{Slice, Span};
+use crate::hub::catchup::{self, Reader};
 use crate::hub::driver;
-use crate::hub::peer::{Note, Peer};
+use crate::hub::peer::Note;
 use crate::hub::room::Room;
 use crate::id::{RoomId, Seq};
 
@@ -25,11 +26,9 @@ enum Read {
 /// A read of older messages for members, and who waits for it.
 enum Past {
     Idle,
-    Asked(Seq, Vec<Reader>),
-    Carried(Slice, Vec<Reader>),
+    Asked(Seq, Vec<(Seq, Reader)>),
+    Carried(Slice, Vec<(Seq, Reader)>),
 }
-
-type Reader = (Seq, Arc<Peer>, usize);
 
 /// A room on a node.
 pub(super) struct Node {
@@ -41,7 +40,7 @@ pub(super) struct Node {
     pub(super) delivered: VecDeque<Vec<u8>>,
     load: Read,
     past: Past,
-    waiting: Vec<Reader>,
+    waiting: Vec<(Seq, Reader)>,
     /// Up to where this node's own appends are expected, while somebody watches.
     watched: Option<Seq>,
     pub(super) acked: Seq,
@@ -163,9 +162,9 @@ impl Node {
     }
 
     /// A connection wants older messages than are at hand.
-    pub(super) fn read_past(&mut self, room: &Arc<Room>, from: Seq, peer: &Arc<Peer>, slot: usize) {
+    pub(super) fn read_past(&mut self, room: &Arc<Room>, from: Seq, reader: Reader) {
         assert!(Arc::ptr_eq(room, &self.room));
-        self.waiting.push((from, peer.clone(), slot));
+        self.waiting.push((from, reader));
     }
 
     /// One step of the task that reads older messages.
@@ -173,15 +172,13 @@ impl Node {
         self.past = match std::mem::replace(&mut self.past, Past::Idle) {
             Past::Idle => {
                 let readers = std::mem::take(&mut self.waiting);
-                match readers.iter().map(|(from, _, _)| *from).min() {
+                match readers.iter().map(|(from, _)| *from).min() {
                     Some(from) => Past::Asked(from, readers),
                     None => Past::Idle,
                 }
             }
             Past::Asked(_, readers) if fails => {
-                for (_, peer, slot) in readers {
-                    peer.note(Note::Past(slot, self.room.clone(), Err(Unavailable)));
-                }
+                self.tell(readers, Err(Unavailable));
                 Past::Idle
             }
             Past::Asked(from, readers) => {
@@ -191,13 +188,23 @@ impl Node {
                 let slice = Arc::new(slice);
                 let mend = driver::absorb(&self.room, &slice);
                 self.mend(mend)?;
-                for (_, peer, slot) in readers {
-                    peer.note(Note::Past(slot, self.room.clone(), Ok(slice.clone())));
-                }
+                self.tell(readers, Ok(slice));
                 Past::Idle
             }
         };
         Ok(())
+    }
+
+    fn tell(&self, readers: Vec<(Seq, Reader)>, read: Result<Arc<Slice>, Unavailable>) {
+        for (_, Reader { peer, slot, reason }) in readers {
+            let (room, read) = (self.room.clone(), read.clone());
+            peer.note(Note::Past(catchup::Past {
+                slot,
+                reason,
+                room,
+                read,
+            }));
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -1,0 +1,91 @@
+//! What comes over a room's channel: whatever it is, the gate lets in only what follows its head, asks
+//! for a read where something doesn't fit, and what members read stays whole frames.
+
+use bytes::Bytes;
+use piazza::broker::payload::{self, Payload};
+use piazza::history::{Slice, View};
+use piazza::hub::log::Log;
+use piazza::hub::tail::Reading;
+use piazza::id::{Mark, MessageId, RoomId, Seq};
+use piazza::protocol::{frame, message};
+
+use crate::mutate::fuzz;
+
+fn opened() -> (Log, RoomId) {
+    let mark = Mark {
+        seq: Seq(1),
+        id: MessageId::parse(b"AAAAAAAAAAA1").unwrap(),
+    };
+    let slice = Slice {
+        messages: vec![(
+            mark,
+            Bytes::from(message::entry(mark, b",\"roomId\":\"r\"}}")),
+        )],
+        head: Some(mark),
+        oldest: Seq(1),
+    };
+    let (mut log, room) = (Log::new(10), RoomId::parse("r").unwrap());
+    log.wanted();
+    assert!(log.loaded(&room, &slice));
+    (log, room)
+}
+
+#[test]
+fn any_payload_leaves_the_log_whole() {
+    fuzz("payload", |bytes| {
+        let (mut log, room) = opened();
+        let (before, cursor) = (log.tail().head().unwrap(), log.tail().end());
+        let delivered = log.deliver(bytes);
+        let head = log.tail().head().unwrap();
+        match payload::parse(bytes) {
+            None => assert!(delivered.mend && !delivered.grew && head == before),
+            Some(Payload::Event(_)) => assert!(delivered.grew && !delivered.mend && head == before),
+            Some(Payload::Messages { prev, .. }) => {
+                assert_eq!(delivered.grew, head.seq > before.seq);
+                assert!(head == before || head.seq > before.seq);
+                // Nothing enters that doesn't say that it follows the head, or repeats it first.
+                assert!(!delivered.grew || prev == Some(before.id) || prev.is_none());
+                assert!(
+                    delivered.grew
+                        || delivered.mend
+                        || bytes.windows(12).any(|id| id == b"AAAAAAAAAAA1")
+                );
+            }
+        }
+        reads_whole(&log, cursor);
+        // Whatever it was, the history decides in the end.
+        log.distrust();
+        let empty = Slice {
+            oldest: Seq(1),
+            ..Slice::default()
+        };
+        let reads = (1..5).find(|_| {
+            log.wanted();
+            log.loaded(&room, &empty)
+        });
+        assert!(reads.is_some());
+        // What was held back may be the first message of the history that begins anew.
+        let begins = matches!(
+            payload::parse(bytes),
+            Some(Payload::Messages { prev: None, .. })
+        );
+        assert!(begins || log.tail().head().is_none());
+        reads_whole(&log, cursor);
+    });
+}
+
+fn reads_whole(log: &Log, mut cursor: u64) {
+    for budget in [1, 50, 1 << 20, 1 << 20] {
+        let mut out = Vec::new();
+        let Reading::Copied { after, .. } = log.tail().read(cursor, budget, &mut out) else {
+            panic!("a member that was there is lost");
+        };
+        cursor = after;
+        let mut rest = &out[..];
+        while !rest.is_empty() {
+            let len = frame::frame_len(rest).expect("a whole header");
+            rest = rest.get(len..).expect("a whole frame");
+        }
+    }
+    assert_eq!(cursor, log.tail().end());
+}

@@ -107,12 +107,8 @@ impl Session {
         }
     }
 
-    pub(super) fn caught_up(&mut self, slot: usize, out: &mut Vec<u8>) {
-        self.take_up(slot, None, out);
-    }
-
     /// Takes the question up that waits in a lane.
-    fn take_up(&mut self, slot: usize, past: Option<&Slice>, out: &mut Vec<u8>) {
+    pub(super) fn take_up(&mut self, slot: usize, past: Option<&Slice>, out: &mut Vec<u8>) {
         let lane = self.lanes.get_mut(slot);
         if let Some(asking) = lane.and_then(|lane| lane.asking.take()) {
             self.ask(slot, *asking, past, out);

@@ -39,6 +39,16 @@ pub(super) struct Asking {
     pub(super) tries: u8,
 }
 
+impl Asking {
+    pub(super) fn new(want: Want, id: Option<&RequestId>) -> Asking {
+        Asking {
+            want,
+            id: id.cloned(),
+            tries: 0,
+        }
+    }
+}
+
 impl Lane {
     pub(super) fn new(room: Arc<Room>) -> Lane {
         Lane {

@@ -31,7 +31,7 @@ impl Session {
             }
             Ok(Request::Join { room, limit, since }) => {
                 let want = since.map_or(Want::Newest(limit), |since| Want::Since(since, limit));
-                self.join(room, want, id, out)
+                self.join(room, Asking::new(want, id), out)
             }
             Ok(Request::History {
                 room,
@@ -39,7 +39,7 @@ impl Session {
                 before,
             }) => {
                 let want = before.map_or(Want::Newest(limit), |before| Want::Before(before, limit));
-                self.history(&room, want, id, out)
+                self.history(&room, Asking::new(want, id), out)
             }
             Ok(Request::Leave { room }) => {
                 self.leave(&room, id, out);
@@ -70,70 +70,34 @@ impl Session {
         }
     }
 
-    pub(super) fn join(
-        &mut self,
-        room: RoomId,
-        want: Want,
-        id: Option<&RequestId>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
-        if let Some((slot, _)) = self.lane_of(&room) {
-            self.ask(
-                slot,
-                Asking {
-                    want,
-                    id: id.cloned(),
-                    tries: 0,
-                },
-                None,
-                out,
-            );
-            return Ok(());
-        }
-        if self.bounds.rooms > 0 && self.lanes.len() >= self.bounds.rooms {
-            let message = format!(
-                "`roomId`: a connection may be in {} rooms",
-                self.bounds.rooms
-            );
+    /// A member that joins again is only answered.
+    fn join(&mut self, room: RoomId, asking: Asking, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let slot = match self.lane_of(&room) {
+            Some((slot, _)) => slot,
+            None => self.new_lane(room)?,
+        };
+        self.ask(slot, asking, None, out);
+        Ok(())
+    }
+
+    fn new_lane(&mut self, room: RoomId) -> Result<usize, Refusal> {
+        let most = self.bounds.rooms;
+        if most > 0 && self.lanes.len() >= most {
+            let message = format!("`roomId`: a connection may be in {most} rooms");
             return Err(Refusal::new(ErrorCode::TooManyRooms, message).in_room(room));
         }
         let slot = self.lanes.insert(Lane::new(self.hub.room(&room)));
         self.slots.insert(room, slot);
-        self.ask(
-            slot,
-            Asking {
-                want,
-                id: id.cloned(),
-                tries: 0,
-            },
-            None,
-            out,
-        );
-        Ok(())
+        Ok(slot)
     }
 
-    pub(super) fn history(
-        &mut self,
-        room: &RoomId,
-        want: Want,
-        id: Option<&RequestId>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    fn history(&mut self, room: &RoomId, asking: Asking, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let slot = self.member_slot(room)?;
-        self.ask(
-            slot,
-            Asking {
-                want,
-                id: id.cloned(),
-                tries: 0,
-            },
-            None,
-            out,
-        );
+        self.ask(slot, asking, None, out);
         Ok(())
     }
 
-    pub(super) fn users(
+    fn users(
         &mut self,
         room: &RoomId,
         id: Option<&RequestId>,
@@ -145,7 +109,7 @@ impl Session {
     }
 
     /// The slot of a room that it is in.
-    pub(super) fn member_slot(&mut self, room: &RoomId) -> Result<usize, Refusal> {
+    fn member_slot(&mut self, room: &RoomId) -> Result<usize, Refusal> {
         match self.lane_of(room) {
             Some((slot, lane)) if lane.member.is_some() => Ok(slot),
             _ => Err(
@@ -155,7 +119,7 @@ impl Session {
         }
     }
 
-    pub(super) fn leave(&mut self, room: &RoomId, id: Option<&RequestId>, out: &mut Vec<u8>) {
+    fn leave(&mut self, room: &RoomId, id: Option<&RequestId>, out: &mut Vec<u8>) {
         if id.is_some() {
             let done = Ack {
                 message_id: None,
@@ -172,12 +136,7 @@ impl Session {
         }
     }
 
-    pub(super) fn send(
-        &mut self,
-        send: &Send,
-        id: Option<&RequestId>,
-        weight: usize,
-    ) -> Result<(), Refusal> {
+    fn send(&mut self, send: &Send, id: Option<&RequestId>, weight: usize) -> Result<(), Refusal> {
         let slot = self.member_slot(&send.room)?;
         let identity = &self.peer.identity;
         let timestamp = now_ms();
@@ -213,7 +172,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn typing(&mut self, room: &RoomId, is_typing: bool) {
+    fn typing(&mut self, room: &RoomId, is_typing: bool) {
         let Ok(slot) = self.member_slot(room) else {
             return;
         };

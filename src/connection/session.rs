@@ -197,7 +197,7 @@ impl Handler for Session {
             Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
             Todo::Note(Note::Close(why)) => return Some(why),
             Todo::GoOn(slot) => self.go_on(slot, out),
-            Todo::Ask(slot) => self.caught_up(slot, out),
+            Todo::Ask(slot) => self.take_up(slot, None, out),
             Todo::Request(parsed, weight) => {
                 self.settle_one(weight);
                 self.request(parsed, weight, out);

@@ -67,6 +67,19 @@ impl Nginx {
         Box::new(stream.expect("TLS with nginx"))
     }
 
+    /// The same where it may fail; bounded by the caller.
+    pub async fn try_over_tls(&self, tcp: TcpStream) -> std::io::Result<Box<dyn Io>> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        Ok(Box::new(self.tls.connect(name, tcp).await?))
+    }
+
+    /// SIGHUP: new workers take over, the old ones keep the connections that they have.
+    pub fn reload(&self) {
+        let pid = self.child.id().expect("nginx runs");
+        let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("signal sent");
+    }
+
     /// All that it has logged anywhere.
     pub fn logs(&self) -> String {
         let files = ["access.log", "error.log", "stderr.log"];

@@ -1,0 +1,245 @@
+//! One run: set the stage, let clients chat and faults strike, let everything settle, judge.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::checker::{Run, Taken, check};
+use super::edge::{self, Edge};
+use super::fault::{Fault, Schedule, Side};
+use super::history::{Entry, Event, Journal, Mark};
+use super::member::{Handle, Member, World};
+use super::report::{self, Struck};
+use super::store::Store;
+use super::support::nginx::Nginx;
+use super::verdict::Verdict;
+
+/// Messages kept per room: more than any fault here lasts.
+const LIMIT: u64 = 1_000;
+const ROOMS: u8 = 4;
+const CLIENTS: u16 = 24;
+/// How long clients go on chatting when the last fault is over.
+const AFTER: Duration = Duration::from_secs(4);
+/// How long everything may take to come to rest then.
+const SETTLE: Duration = Duration::from_secs(40);
+
+/// What a run is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// How long faults strike.
+    pub(crate) time: Duration,
+    pub(crate) faults: Vec<Fault>,
+    /// At most so many of each side.
+    pub(crate) times: usize,
+    /// Messages a second, of all clients.
+    pub(crate) rate: u32,
+    /// Keep it also where nothing is wrong.
+    pub(crate) keep: bool,
+}
+
+/// The rooms of a client: half of them, so that every room has half of the clients.
+fn rooms_of(client: u16) -> Vec<u8> {
+    let first = (client % u16::from(ROOMS)) as u8;
+    vec![
+        first,
+        (first + 1 + (client / 8) as u8 % (ROOMS - 1)) % ROOMS,
+    ]
+}
+
+/// A free port that no outgoing connection takes while its server is away: those have higher ones.
+fn quiet_port(n: u16) -> u16 {
+    let first = 10_000 + (std::process::id() % 2_000) as u16 * 8 + n;
+    (0..100)
+        .map(|step| first + step * 8)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
+/// Runs it; whether all promises were kept.
+pub(crate) async fn run(plan: &Plan) -> bool {
+    let (mut edge, mut store) = set_stage(plan).await;
+    let world = edge.world.clone();
+    let struck = strike(plan, &mut edge, &mut store).await;
+    tokio::time::sleep(AFTER).await;
+    edge.is_ready().await;
+    world.chatting.send_replace(false);
+    settle(&store, &edge.clients).await;
+    let stored = store.stored().await;
+    let events = world.journal.take();
+    let taken = taken(&struck);
+    let verdict = check(&Run {
+        events: &events,
+        taken: &taken,
+        stored: &stored,
+        limit: LIMIT,
+    });
+    println!("{}", report::table(&struck, &events, &verdict));
+    tell(plan, &verdict, &struck, &events, &edge);
+    verdict.is_clean() && verdict.acked > 0
+}
+
+async fn set_stage(plan: &Plan) -> (Edge, Store) {
+    let redis = Store::redis(quiet_port(0)).await;
+    let ports = [1, 2, 3].map(quiet_port);
+    let mut nodes = Vec::new();
+    for port in ports {
+        nodes.push(edge::node(port, &redis.url(), LIMIT).await);
+    }
+    let world = Arc::new(World {
+        nginx: Nginx::start(ports).await,
+        journal: Journal::new(),
+        chatting: watch::Sender::new(true),
+        pause: Duration::from_secs(u64::from(CLIENTS)) / plan.rate.max(1),
+    });
+    let start = |n| Member::start(n, rooms_of(n), &world, plan.seed);
+    let clients: Arc<Vec<Handle>> = Arc::new((0..CLIENTS).map(start).collect());
+    let edge = Edge::new(nodes, redis.url(), world, clients.clone());
+    edge.is_ready().await;
+    let store = Store {
+        redis,
+        clients,
+        rooms: ROOMS,
+    };
+    // All are in their rooms before anything breaks.
+    let give_up = Instant::now() + SETTLE;
+    while !edge.clients.iter().all(has_joined) && Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (edge, store)
+}
+
+fn lasts(client: &Handle) -> Vec<(u8, Option<Mark>)> {
+    client.status.last.lock().expect("no panic").clone()
+}
+
+fn has_joined(client: &Handle) -> bool {
+    let last = lasts(client);
+    !last.is_empty() && last.iter().all(|(_, last)| last.is_some())
+}
+
+/// Lets both sides' faults strike until the time is over.
+async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> Vec<Struck> {
+    let world = edge.world.clone();
+    let journal = &world.journal;
+    let end = journal.now() + plan.time;
+    let on_edge = async {
+        let mut struck = Vec::new();
+        for act in Schedule::new(plan.seed, Side::Edge, &plan.faults).take(plan.times) {
+            tokio::time::sleep(act.pause).await;
+            let from = journal.now();
+            if from >= end {
+                break;
+            }
+            edge.strike(&act, LIMIT).await;
+            let (fault, to) = (act.fault, journal.now());
+            struck.push(Struck {
+                fault,
+                from,
+                to,
+                room: None,
+            });
+        }
+        struck
+    };
+    let on_store = async {
+        let mut struck = Vec::new();
+        for act in Schedule::new(plan.seed, Side::Store, &plan.faults).take(plan.times) {
+            tokio::time::sleep(act.pause).await;
+            let from = journal.now();
+            if from >= end {
+                break;
+            }
+            let room = store.strike(&act).await;
+            let (fault, to) = (act.fault, journal.now());
+            struck.push(Struck {
+                fault,
+                from,
+                to,
+                room,
+            });
+        }
+        struck
+    };
+    let (mut struck, of_store) = tokio::join!(on_edge, on_store);
+    struck.extend(of_store);
+    struck.sort_by_key(|act| act.from);
+    struck
+}
+
+/// Waits until nothing is unanswered and everybody has what Redis has. Nobody reconnects for it; who
+/// doesn't get there is found by the checker.
+async fn settle(store: &Store, clients: &[Handle]) {
+    let give_up = Instant::now() + SETTLE;
+    let is_answered = |client: &Handle| client.status.open.load(Ordering::Acquire) == 0;
+    while Instant::now() < give_up {
+        let all_said = clients.iter().all(|c| is_answered(c) && has_joined(c));
+        if all_said && have_all(clients, &store.stored().await) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    println!("not everything came to rest within {SETTLE:?}:");
+    let stored = store.stored().await;
+    let head = |room: u8| {
+        stored
+            .get(&room)
+            .and_then(|log| log.last())
+            .map_or(0, |e| e.mark.seq)
+    };
+    for (n, client) in clients.iter().enumerate() {
+        let open = client.status.open.load(Ordering::Acquire);
+        let lasts: Vec<String> = lasts(client)
+            .into_iter()
+            .map(|(room, last)| format!("r{room} {}/{}", last.map_or(0, |l| l.seq), head(room)))
+            .collect();
+        println!("  c{n}: {open} unanswered, {lasts:?}");
+    }
+}
+
+fn have_all(clients: &[Handle], stored: &std::collections::BTreeMap<u8, Vec<Entry>>) -> bool {
+    let newest = |room: &u8| stored.get(room)?.last().map(|entry| entry.mark);
+    let has_all = |client| {
+        lasts(client)
+            .iter()
+            .all(|(room, last)| *last == newest(room))
+    };
+    clients.iter().all(has_all)
+}
+
+fn taken(struck: &[Struck]) -> Vec<Taken> {
+    let takes = struck.iter().filter(|act| act.fault.takes());
+    takes
+        .map(|act| Taken {
+            from: act.from,
+            to: act.to,
+            room: act.room,
+        })
+        .collect()
+}
+
+/// Says what was found, and keeps it.
+fn tell(plan: &Plan, verdict: &Verdict, struck: &[Struck], events: &[Event], edge: &Edge) {
+    if verdict.is_clean() && !plan.keep {
+        return;
+    }
+    verdict
+        .findings
+        .iter()
+        .take(40)
+        .for_each(|finding| println!("{finding}"));
+    let logs = [
+        ("nodes.log", edge.logs()),
+        ("nginx.log", edge.world.nginx.logs()),
+    ];
+    match report::keep(plan.seed, &verdict.findings, struck, events, &logs) {
+        Ok(dir) => println!(
+            "the run is kept in {}; --seed {} replays its faults",
+            dir.display(),
+            plan.seed
+        ),
+        Err(error) => println!("the run can't be kept: {error}"),
+    }
+}

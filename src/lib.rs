@@ -32,12 +32,12 @@
 //!
 //! | promise | kept by | shown by |
 //! |---|---|---|
-//! | one order, no holes, no doubles | [`hub::log`], [`hub::tail`] | `tests/cluster.rs`, `tests/joining.rs` |
+//! | one order, no holes, no doubles | [`hub::log`], [`hub::tail`] | `tests/chaos`, `connection/model_tests`, `tests/joining.rs` |
 //! | resume, or be told that one can't | [`history`] | `tests/protocol/history.rs` |
 //! | an ack means stored; a send of unknown fate is found out | [`hub::outbox`], `broker/redis/append.lua` | `tests/broker/unknown_fate.rs` |
 //! | the same `clientId` stores once | [`broker`] | `tests/protocol/idempotence.rs` |
 //! | requests to one room take effect in order | `connection/lane.rs` | `tests/protocol/requests.rs` |
-//! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `tests/liveness.rs` |
+//! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/liveness.rs` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |

@@ -54,9 +54,13 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
     let background = {
         let hub = hub.clone();
-        tokio::spawn(
-            async move { tokio::join!(driver.run(hub.broker(), hub.clone()), hub.sweep()) },
-        )
+        tokio::spawn(async move {
+            tokio::join!(
+                driver.run(hub.broker(), hub.clone()),
+                hub.sweep(),
+                hub.compare()
+            )
+        })
     };
     if config.broker == BrokerConfig::Embedded {
         tracing::warn!("no Redis is set: this node is alone, and forgets everything when it ends");

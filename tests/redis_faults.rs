@@ -358,3 +358,19 @@ async fn is_not_ready(node: &Node) {
     })
     .await;
 }
+
+/// Nobody says anything, so nothing but the comparison of all open rooms, once a minute, can show it.
+#[tokio::test]
+async fn a_quiet_room_whose_list_is_gone_is_noticed_within_a_minute() {
+    let redis = Redis::start().await;
+    let node = node_on(&redis).await;
+    let mut ada = Client::in_room(&node, "ada", "general").await;
+    ada.say("general", "hello").await;
+    ada.message().await;
+    redis.cli::<i64>(&["DEL", "chat:history:{general}"]).await;
+    let told = ada.expect_within(Duration::from_secs(75), "history").await;
+    assert_eq!(told["recovered"], false, "{told}");
+    assert_eq!(told["seq"], 0, "{told}");
+    let ack = ada.say("general", "hello again").await;
+    assert_eq!(ack["seq"], 1, "{ack}");
+}

@@ -7,7 +7,7 @@ use crate::history::Span;
 use crate::id::{Mark, RoomId, Seq};
 
 pub(crate) fn new_room(id: RoomId, history_limit: usize, presence_max: usize) -> Room {
-    Room::new(id, history_limit, presence_max)
+    Room::new(id, history_limit, presence_max, 0)
 }
 
 /// Whether the history must be read now.

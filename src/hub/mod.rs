@@ -20,7 +20,7 @@ pub mod room;
 pub mod tail;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,14 @@ use tokio::sync::Semaphore;
 use self::peer::{Note, Peer};
 use self::room::Room;
 use crate::broker::{Broker, Deliver};
+use crate::history::Span;
 use crate::id::{RoomId, Seq, ShortId};
 use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
+/// In so many seconds every open room is compared with the broker's history once.
+const SECONDS: u8 = 60;
 /// How often rooms to be let go are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Rooms that are opened or mended at once.
@@ -59,6 +62,8 @@ struct Inner {
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
     loads: Semaphore,
+    /// Rooms opened so far: spreads their comparisons over the minute.
+    opened: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +83,7 @@ impl Hub {
                 peers: Mutex::default(),
                 idle: Mutex::default(),
                 loads: Semaphore::new(LOADS),
+                opened: AtomicUsize::new(0),
             }),
         }
     }
@@ -119,11 +125,11 @@ impl Hub {
         if let Some(room) = rooms.get(id) {
             return room.clone();
         }
-        let room = Arc::new(Room::new(
-            id.clone(),
-            self.inner.history_limit,
-            self.inner.presence_max,
-        ));
+        let inner = &self.inner;
+        let nth = inner.opened.fetch_add(1, Ordering::Relaxed);
+        let second = (nth % usize::from(SECONDS)) as u8;
+        let (limit, presence_max) = (inner.history_limit, inner.presence_max);
+        let room = Arc::new(Room::new(id.clone(), limit, presence_max, second));
         rooms.insert(id.clone(), room.clone());
         drop(rooms);
         tokio::spawn(open(self.clone(), room.clone()));
@@ -149,6 +155,33 @@ impl Hub {
             while let Some(id) = self.next_idle() {
                 self.let_go(&id);
             }
+        }
+    }
+
+    /// Compares every room's newest message with the history's, each at its own second of the minute,
+    /// without end: what is lost of a quiet room shows by nothing else.
+    pub async fn compare(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        for second in (0..SECONDS).cycle() {
+            ticks.tick().await;
+            let due: Vec<Arc<Room>> = lock(&self.inner.rooms)
+                .values()
+                .filter(|room| room.second == second)
+                .cloned()
+                .collect();
+            for room in due {
+                self.compare_one(&room).await;
+            }
+        }
+    }
+
+    /// A message that is just on its way makes a difference, too; then the room is read once more.
+    async fn compare_one(&self, room: &Arc<Room>) {
+        let Ok(slice) = self.inner.broker.read(&room.id, Span::Newest(0)).await else {
+            return;
+        };
+        if slice.head != room.head() && room.distrust() {
+            self.start_mending(room.clone());
         }
     }
 

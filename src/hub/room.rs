@@ -27,6 +27,8 @@ use crate::protocol::request::RequestId;
 pub struct Room {
     /// Its id.
     pub id: RoomId,
+    /// At which second of a minute it is compared with the broker's history.
+    pub(super) second: u8,
     state: RwLock<State>,
     members: RwLock<Slab<Member>>,
     /// Sends on their way into the log.
@@ -111,7 +113,7 @@ pub struct Question<'a> {
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, history_limit: usize, presence_max: usize) -> Room {
+    pub(super) fn new(id: RoomId, history_limit: usize, presence_max: usize, second: u8) -> Room {
         let state = State {
             log: Log::new(history_limit),
             presence: Presence::new(presence_max),
@@ -120,6 +122,7 @@ impl Room {
         };
         Room {
             id,
+            second,
             state: RwLock::new(state),
             members: RwLock::default(),
             outbox: Mutex::default(),

@@ -229,6 +229,18 @@ impl Hub {
         room.fail();
     }
 
+    /// Lets go of a room that can't be mended and that nobody is in: the next one opens it anew. Only the
+    /// map and the mending task hold it, which is exact under the map's lock; so nobody joins it meanwhile.
+    fn let_go_unmended(&self, room: &Arc<Room>) -> bool {
+        let mut rooms = lock(&self.inner.rooms);
+        let unused = Arc::strong_count(room) == 2 && room.is_empty();
+        if unused {
+            rooms.remove(&room.id);
+            self.inner.broker.close(&room.id);
+        }
+        unused
+    }
+
     fn start_mending(&self, room: Arc<Room>) {
         let hub = self.clone();
         tokio::spawn(async move { hub.load(&room).await });
@@ -270,8 +282,8 @@ impl Hub {
             match read {
                 Ok(slice) if room.loaded(&slice) => return,
                 Ok(_) => {}
-                // Without members there is nothing to be kept up: the next one opens it anew.
-                Err(_) if room.is_opening() || room.is_empty() => return self.discard(room),
+                Err(_) if room.is_opening() => return self.discard(room),
+                Err(_) if self.let_go_unmended(room) => return,
                 Err(_) => {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_PAUSE);

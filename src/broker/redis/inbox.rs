@@ -63,7 +63,7 @@ impl<D: Deliver + Clone> Inbox<D> {
                     // The library replays nothing: whatever was published meanwhile is in the lists.
                     self.up.mend(None);
                     backoff = Backoff::default();
-                    self.shared.links.listening_anew();
+                    self.shared.links.not_deaf();
                     self.shared.listening.store(true, Ordering::Relaxed);
                     let error = self.serve(listening, waiting).await;
                     self.shared.listening.store(false, Ordering::Relaxed);
@@ -287,7 +287,7 @@ async fn distribute(
         let channel = String::from_utf8_lossy(&channel);
         match shared.keys.room_of(&channel) {
             Some(room) => {
-                shared.links.overheard();
+                shared.links.not_deaf();
                 up.deliver(room, &payload);
             }
             None if channel == shared.probe => shared.links.heard(),

@@ -89,12 +89,12 @@ impl Links {
 
     /// A probe came back by this node's own subscription.
     pub(super) fn heard(&self) {
-        self.probe_out.store(0, Ordering::Relaxed);
+        self.not_deaf();
         self.probe_back.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Something else did: the subscription lives, however late the probe behind it comes.
-    pub(super) fn overheard(&self) {
+    /// The subscription lives, however late the probes come: something else came over it, or it is new.
+    pub(super) fn not_deaf(&self) {
         self.probe_out.store(0, Ordering::Relaxed);
     }
 
@@ -116,11 +116,6 @@ impl Links {
     pub(super) fn deaf(&self) -> bool {
         let out = self.probe_out.load(Ordering::Relaxed);
         out != 0 && self.now().saturating_sub(out) > DEAF_AFTER.as_millis() as u64
-    }
-
-    /// A new subscription has nothing to answer for yet.
-    pub(super) fn listening_anew(&self) {
-        self.probe_out.store(0, Ordering::Relaxed);
     }
 
     /// Keeps a link up; runs until dropped. `probe` is the channel of this node's probes.

@@ -117,12 +117,16 @@ impl NodeId {
 }
 
 /// A nanoid of 12 characters from `A-Za-z0-9_-`, 71 bits of chance: names one message (one execution
-/// of an append, so what is stored again never passes for what was lost) or one connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// of an append, so what is stored again never passes for what was lost), one connection, one life of a
+/// node or one change of a roster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortId([u8; ShortId::LEN]);
 
 /// The id of a message.
 pub type MessageId = ShortId;
+
+/// One life of a node as the others know it: drawn at its start, and anew after they gave it up.
+pub type Incarnation = ShortId;
 
 impl ShortId {
     /// Its length in bytes.
@@ -202,7 +206,7 @@ impl fmt::Debug for Seq {
     }
 }
 
-/// A message of a room: its place and its id. Two brokers' states, or one's before and after it lost
+/// A message of a room, or a state of its roster: its place and its id. Two brokers' states, or one's before and after it lost
 /// data, agree up to here exactly if they hold the same mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {

@@ -38,6 +38,7 @@
 //! | the same `clientId` stores once | [`broker`] | `tests/protocol/idempotence.rs` |
 //! | requests to one room take effect in order | `connection/lane.rs` | `tests/protocol/requests.rs` |
 //! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/liveness.rs` |
+//! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
@@ -47,15 +48,16 @@
 //! `tests/architecture.rs` holds that imports point upward in this list and that each outside crate has
 //! one door.
 //!
-//! - [`id`]: names of things, valid by construction
+//! - [`id`]: names of things, valid by construction; [`clock`]: the time of day
 //! - [`telemetry`], [`shutdown`]: logs; whether the node goes on, and who is still here
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
 //! - [`config`]: every variable once, checked before anything binds
 //! - [`history`]: pages and the resume decision, pure
 //! - [`auth`]: a token becomes an identity
+//! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
-//! - [`presence`]: who is in a room
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
+//! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
 //! - [`http`]: routes, the upgrade, probes
 //! - [`server`]: builds every part, accepts, ends in order
@@ -63,6 +65,8 @@
 
 pub mod auth;
 pub mod broker;
+pub mod clock;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;

@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::Verifier;
 use crate::broker;
+use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
 use crate::http::{self, App};
 use crate::hub::Hub;
@@ -52,13 +53,15 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let address = listener.local_addr()?;
     let (broker, driver) = broker::build(&config).map_err(io::Error::other)?;
     let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
+    let cluster = Cluster::new(hub.clone(), config.node_id.clone());
     let background = {
-        let hub = hub.clone();
+        let (hub, cluster) = (hub.clone(), cluster.clone());
         tokio::spawn(async move {
             tokio::join!(
                 driver.run(hub.broker(), hub.clone()),
                 hub.sweep(),
-                hub.compare()
+                hub.compare(),
+                cluster.run()
             )
         })
     };
@@ -73,11 +76,13 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         config,
         verifier,
         hub: hub.clone(),
+        cluster: cluster.clone(),
         shutdown: shutdown.clone(),
         capacity,
     });
     let accepting = tokio::spawn(accept(listener, app));
     let status = until_ended(signals, &hub, &shutdown, grace).await;
+    cluster.farewell().await;
     accepting.abort();
     background.abort();
     Ok(status)

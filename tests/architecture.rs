@@ -6,12 +6,14 @@
 use std::path::{Path, PathBuf};
 
 /// Lowest first: a module imports from its own row and from rows above alone.
-const LAYERS: [&[&str]; 10] = [
-    &["id", "shutdown", "telemetry"],
+const LAYERS: [&[&str]; 12] = [
+    &["clock", "id", "shutdown", "telemetry"],
     &["protocol", "config"],
     &["history"],
-    &["auth", "broker", "presence"],
+    &["auth", "presence"],
+    &["broker"],
     &["hub"],
+    &["cluster"],
     &["connection"],
     &["http"],
     &["server"],

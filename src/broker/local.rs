@@ -4,15 +4,18 @@
 //! Locks: the map of rooms is let go before a room is locked. A room stays locked while its append is
 //! delivered, so deliveries come in the order of places; the hub's locks are taken inside.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Deliver, Draft, Outcome, REMEMBERED, payload};
+use super::{Deliver, Draft, Outcome, REMEMBERED, Renewal, online, payload};
 use crate::history::{Capped, Slice, Span};
-use crate::id::{Mark, RoomId, Seq, UserId};
+use crate::id::{Incarnation, Mark, RoomId, Seq, ShortId, UserId};
+use crate::presence::nodes::Beat;
+use crate::presence::{Change, Published, Roster};
 use crate::protocol::message;
 
 /// How many `clientId`s of a room are remembered at most; beyond it the oldest go early.
@@ -33,11 +36,15 @@ pub struct Keep {
 pub struct Local {
     keep: Keep,
     rooms: Mutex<HashMap<RoomId, Arc<Mutex<Room>>>>,
+    /// Who is connected.
+    online: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 struct Room {
     log: Capped,
     sent: Sent,
+    roster: HashMap<(Incarnation, UserId), Arc<str>>,
+    roster_version: Option<Mark>,
     touched: Instant,
 }
 
@@ -77,6 +84,7 @@ impl Local {
         Local {
             keep,
             rooms: Mutex::default(),
+            online: Mutex::default(),
         }
     }
 
@@ -88,6 +96,8 @@ impl Local {
         let room = Room {
             log: Capped::default(),
             sent: Sent::default(),
+            roster: HashMap::new(),
+            roster_version: None,
             touched: Instant::now(),
         };
         rooms
@@ -127,6 +137,87 @@ impl Local {
         }
     }
 
+    /// Changes a room's roster and delivers what had an effect.
+    pub fn change_roster(
+        &self,
+        id: &RoomId,
+        changes: &[Change],
+        up: &impl Deliver,
+    ) -> Option<Mark> {
+        let room = self.room(id);
+        let mut room = lock(&room);
+        let prev = room.roster_version;
+        let mut changes = changes.to_vec();
+        changes.retain(|change| room.enter(change));
+        if !changes.is_empty() {
+            let version = Mark {
+                seq: prev.map_or(Seq(1), |prev| prev.seq.next()),
+                id: ShortId::random(),
+            };
+            room.roster_version = Some(version);
+            let prev = prev.map(|prev| prev.id);
+            let published = Published {
+                prev,
+                version,
+                changes,
+            };
+            up.deliver(id.as_str(), &payload::changes(&published));
+        }
+        room.roster_version
+    }
+
+    /// Reads a room's roster.
+    pub fn roster(&self, id: &RoomId) -> Roster {
+        let room = lock(&self.rooms).get(id).cloned();
+        let Some(room) = room else {
+            return Roster::default();
+        };
+        let room = lock(&room);
+        let entries = room
+            .roster
+            .iter()
+            .map(|((incarnation, user), name)| Change {
+                incarnation: *incarnation,
+                user: user.clone(),
+                name: Some(name.clone()),
+            });
+        Roster {
+            version: room.roster_version,
+            entries: entries.collect(),
+        }
+    }
+
+    /// The one node there is lives.
+    pub fn beat(&self, renewal: &Renewal<'_>) -> Beat {
+        let mut online = lock(&self.online);
+        if renewal.anew {
+            online.clear();
+        }
+        for (user, name, came) in renewal.users {
+            let member = online::member(user, name);
+            if *came {
+                online.insert(member);
+            } else {
+                online.remove(&member);
+            }
+        }
+        Beat {
+            listed: true,
+            held: true,
+            nodes: vec![(renewal.own, Some(renewal.lease), renewal.about.to_vec())],
+        }
+    }
+
+    /// Who is connected.
+    pub fn online(&self, after: Option<&UserId>, max: usize) -> Vec<(UserId, Arc<str>)> {
+        let from = after.map_or(Bound::Unbounded, |user| {
+            Bound::Excluded(online::after(user))
+        });
+        let online = lock(&self.online);
+        let members = online.range((from, Bound::Unbounded)).take(max);
+        online::page(members.cloned().collect(), max)
+    }
+
     /// Forgets, once a minute and without end, the rooms whose time has come.
     pub async fn sweep(&self) {
         let mut ticks = tokio::time::interval(SWEEP);
@@ -136,14 +227,25 @@ impl Local {
             // A room that nobody else holds can be reached by nobody while the map is locked, so an
             // append can't go into a room that is just being forgotten.
             lock(&self.rooms).retain(|_, room| {
-                Arc::strong_count(room) > 1
-                    || now.duration_since(lock(room).touched) < self.keep.idle
+                Arc::strong_count(room) > 1 || {
+                    let room = lock(room);
+                    !room.roster.is_empty() || now.duration_since(room.touched) < self.keep.idle
+                }
             });
         }
     }
 }
 
 impl Room {
+    /// Sets or removes an entry of the roster; whether that had an effect.
+    fn enter(&mut self, change: &Change) -> bool {
+        let key = (change.incarnation, change.user.clone());
+        match &change.name {
+            Some(name) => self.roster.insert(key, name.clone()).as_ref() != Some(name),
+            None => self.roster.remove(&key).is_some(),
+        }
+    }
+
     fn store(
         &mut self,
         draft: &Draft,

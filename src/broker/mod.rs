@@ -12,19 +12,29 @@
 //!   before anything later is delivered, or the gap shows in the next payload's `prev`.
 //! - **open** returns when every later append will be delivered. What was appended before is read.
 //! - **read** sees every append that was answered before it was called.
+//! - A room's **roster** holds who is in it: entries set and removed absolutely. A call's changes that have an
+//!   effect make the roster's next version and are published with it in the same atomic step; others
+//!   make none. See [`crate::presence`].
+//! - A **beat** puts an incarnation on the list of nodes and renews its lease. One that was struck off
+//!   isn't put on again, and none is struck off whose lease is held.
+//! - A **command** is given to every node that listens, once or not at all.
 //! - An error tells which it was: nothing was stored ([`AppendError::Unavailable`],
 //!   [`AppendError::Refused`]), or it isn't known ([`AppendError::Lost`]). After `Lost` the same drafts are
 //!   tried again with [`Draft::retry`], before anything behind them; the broker then finds out.
 
 pub mod local;
+mod online;
 pub mod payload;
 pub mod redis;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
-use crate::id::{Mark, MessageId, RoomId, UserId};
+use crate::id::{Incarnation, Mark, MessageId, RoomId, UserId};
+use crate::presence::nodes::Beat;
+use crate::presence::{Change, Roster};
 
 /// How long a `clientId` is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
@@ -87,6 +97,27 @@ pub trait Deliver: Send + Sync + 'static {
     fn deliver(&self, room: &str, payload: &[u8]);
     /// Deliveries may be missing: of one room, or of all.
     fn mend(&self, room: Option<&str>);
+    /// What was said to all nodes.
+    fn command(&self, command: &[u8]);
+}
+
+/// A node's beat.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// Its incarnation.
+    pub own: Incarnation,
+    /// Whether it is the incarnation's first.
+    pub first: bool,
+    /// What the node says of itself, JSON.
+    pub about: &'a [u8],
+    /// How long the lease lasts from now.
+    pub lease: Duration,
+    /// Who is dead and to be struck off the list, where their leases have run out.
+    pub strike: &'a [Incarnation],
+    /// Who came (`true`) and went since the last beat.
+    pub users: &'a [(UserId, Arc<str>, bool)],
+    /// Whether `users` are all there are.
+    pub anew: bool,
 }
 
 /// How the broker is, for `/health` and `/ready`.
@@ -137,6 +168,61 @@ impl Broker {
         match self {
             Broker::Local(_) => up.deliver(room.as_str(), &payload::event(event)),
             Broker::Redis(redis) => redis.publish(room, event),
+        }
+    }
+
+    /// Changes a room's roster; gives the version that it has after it. The changes are carried out, or not, or
+    /// nobody knows: then they are simply made again.
+    pub async fn change_roster(
+        &self,
+        room: &RoomId,
+        changes: &[Change],
+        up: &impl Deliver,
+    ) -> Result<Option<Mark>, Unavailable> {
+        match self {
+            Broker::Local(local) => Ok(local.change_roster(room, changes, up)),
+            Broker::Redis(redis) => redis.change_roster(room, changes).await,
+        }
+    }
+
+    /// Reads a room's roster.
+    pub async fn roster(&self, room: &RoomId) -> Result<Roster, Unavailable> {
+        match self {
+            Broker::Local(local) => Ok(local.roster(room)),
+            Broker::Redis(redis) => redis.roster(room).await,
+        }
+    }
+
+    /// Renews this node's lease.
+    pub async fn beat(&self, renewal: &Renewal<'_>) -> Result<Beat, Unavailable> {
+        match self {
+            Broker::Local(local) => Ok(local.beat(renewal)),
+            Broker::Redis(redis) => redis.beat(renewal).await,
+        }
+    }
+
+    /// Says something to all nodes; gives how many heard it.
+    pub async fn command(&self, command: &[u8], up: &impl Deliver) -> Result<usize, Unavailable> {
+        match self {
+            Broker::Local(_) => {
+                up.command(command);
+                Ok(1)
+            }
+            Broker::Redis(redis) => redis.command(command).await,
+        }
+    }
+
+    /// Who is connected to those nodes, with their names, each once: the next `max` after `after`, in an order
+    /// that stays the same.
+    pub async fn online(
+        &self,
+        nodes: &[Incarnation],
+        after: Option<&UserId>,
+        max: usize,
+    ) -> Result<Vec<(UserId, Arc<str>)>, Unavailable> {
+        match self {
+            Broker::Local(local) => Ok(local.online(after, max)),
+            Broker::Redis(redis) => redis.online(nodes, after, max).await,
         }
     }
 

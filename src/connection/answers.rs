@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::lane::{Asking, Lane, Member};
+use super::lane::{Ask, Asking, Lane, Member};
 use super::outflow::Position;
-use super::session::{Session, Todo, now_ms};
+use super::session::{Session, Todo};
 use crate::broker::{Outcome, Unavailable};
 use crate::history::Slice;
 use crate::hub::catchup::{Past, Reason};
@@ -15,7 +15,7 @@ use crate::hub::room::{Asked, Question, Room, Ticket};
 use crate::id::RoomId;
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Ack, Error};
-use crate::protocol::request::{ErrorCode, Refusal};
+use crate::protocol::request::{ErrorCode, Refusal, RequestId};
 
 /// How often a question for messages is tried.
 const MAX_TRIES: u8 = 4;
@@ -34,30 +34,19 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(slot) else {
             return;
         };
-        let question = Question {
-            want: asking.want,
-            id: asking.id.as_ref(),
-            past,
-        };
-        let asked = match &mut lane.member {
-            Some(member) => ask_as_member(&lane.room, member, &question, out),
-            None => {
-                let ticket = Ticket {
-                    peer: &self.peer,
-                    slot,
-                    bit: bit(slot),
-                };
-                let asked = lane.room.join(&ticket, &question, now_ms(), out);
-                asked.map(|(key, cursor)| {
-                    let user = &self.peer.identity.user;
-                    tracing::debug!(connection = %self.peer.id, %user, room = %lane.room.id, "joined");
-                    lane.member = Some(Member {
-                        key,
-                        position: Position::Tail(cursor),
-                        missed: false,
-                    });
-                })
+        let id = asking.id.as_ref();
+        let question = |want| Question { want, id, past };
+        let asked = match (&mut lane.member, asking.ask) {
+            (Some(member), Ask::Messages(want)) => {
+                ask_as_member(&lane.room, member, &question(want), out)
             }
+            (Some(member), Ask::Users) => users_as_member(&lane.room, member, id, out),
+            (None, Ask::Messages(want)) => self.join_room(slot, &question(want), out),
+            // Only a member asks, and it stays one as long as its lane is there.
+            (None, Ask::Users) => return,
+        };
+        let Some(lane) = self.lanes.get_mut(slot) else {
+            return;
         };
         match asked {
             Asked::Done(()) => {}
@@ -75,6 +64,27 @@ impl Session {
             }
             Asked::Needs(_) | Asked::Failed => self.ask_failed(slot, &asking, out),
         }
+    }
+
+    fn join_room(&mut self, slot: usize, question: &Question<'_>, out: &mut Vec<u8>) -> Asked<()> {
+        let Some(lane) = self.lanes.get_mut(slot) else {
+            return Asked::Failed;
+        };
+        let ticket = Ticket {
+            peer: &self.peer,
+            slot,
+            bit: bit(slot),
+        };
+        lane.room.join(&ticket, question, out).map(|(key, cursor)| {
+            let user = &self.peer.identity.user;
+            tracing::debug!(connection = %self.peer.id, %user, room = %lane.room.id, "joined");
+            lane.room.tell_roster(&self.hub);
+            lane.member = Some(Member {
+                key,
+                position: Position::Tail(cursor),
+                missed: false,
+            });
+        })
     }
 
     fn ask_failed(&mut self, slot: usize, asking: &Asking, out: &mut Vec<u8>) {
@@ -214,10 +224,28 @@ pub(super) fn ask_as_member(
     let Position::Tail(cursor) = &mut member.position else {
         return Asked::Behind;
     };
-    room.history(*cursor, question, out)
+    room.history((*cursor, member.missed), question, out)
         .map(|(after, skipped)| {
             *cursor = after;
             member.missed |= skipped;
+        })
+}
+
+/// Gives a member what it hasn't been given yet, and then who is there.
+pub(super) fn users_as_member(
+    room: &Room,
+    member: &mut Member,
+    id: Option<&RequestId>,
+    out: &mut Vec<u8>,
+) -> Asked<()> {
+    let Position::Tail(cursor) = &mut member.position else {
+        return Asked::Behind;
+    };
+    room.users((*cursor, member.missed), id, out)
+        .map(|(after, _)| {
+            // The answer replaces what was missed.
+            *cursor = after;
+            member.missed = false;
         })
 }
 

@@ -31,18 +31,28 @@ pub(super) struct Member {
     pub(super) missed: bool,
 }
 
-/// A `join` or `history` that waits for the room to open or for older messages.
+/// A `join`, `history` or `users` that waits for the room to open, for older messages, or until the member
+/// has caught up.
 pub(super) struct Asking {
-    pub(super) want: Want,
+    pub(super) ask: Ask,
     pub(super) id: Option<RequestId>,
     /// How often it was tried: the log may move on while it reads.
     pub(super) tries: u8,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Ask {
+    /// Messages.
+    Messages(Want),
+    /// Who is there.
+    Users,
+}
+
 impl Asking {
-    pub(super) fn new(want: Want, id: Option<&RequestId>) -> Asking {
+    pub(super) fn new(ask: Ask, id: Option<&RequestId>) -> Asking {
         Asking {
-            want,
+            ask,
             id: id.cloned(),
             tries: 0,
         }

@@ -263,7 +263,7 @@ fn copy(room: &Room, member: &mut Member, budget: usize, out: &mut Vec<u8>) -> S
                 member.missed = false;
                 return Step::Copied(Kind::Own, false);
             }
-            match room.read(*cursor, budget, out) {
+            match room.read(*cursor, member.missed, budget, out) {
                 Reading::Copied {
                     after,
                     skipped,

@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
-use super::lane::{Asking, Lane};
-use super::session::{Session, now_ms};
+use super::lane::{Ask, Asking, Lane};
+use super::session::Session;
 use crate::broker::Draft;
+use crate::clock::now_ms;
 use crate::history::Want;
 use crate::hub::outbox::Sending;
 use crate::id::{MessageId, RoomId};
@@ -31,7 +32,7 @@ impl Session {
             }
             Ok(Request::Join { room, limit, since }) => {
                 let want = since.map_or(Want::Newest(limit), |since| Want::Since(since, limit));
-                self.join(room, Asking::new(want, id), out)
+                self.join(room, Asking::new(Ask::Messages(want), id), out)
             }
             Ok(Request::History {
                 room,
@@ -39,7 +40,7 @@ impl Session {
                 before,
             }) => {
                 let want = before.map_or(Want::Newest(limit), |before| Want::Before(before, limit));
-                self.history(&room, Asking::new(want, id), out)
+                self.ask_member(&room, Asking::new(Ask::Messages(want), id), out)
             }
             Ok(Request::Leave { room }) => {
                 self.leave(&room, id, out);
@@ -50,7 +51,7 @@ impl Session {
                 self.typing(&room, is_typing);
                 Ok(())
             }
-            Ok(Request::Users { room }) => self.users(&room, id, out),
+            Ok(Request::Users { room }) => self.ask_member(&room, Asking::new(Ask::Users, id), out),
         };
         if let Err(refusal) = outcome {
             event::put_event(out, &Error::from(&refusal), id);
@@ -91,20 +92,14 @@ impl Session {
         Ok(slot)
     }
 
-    fn history(&mut self, room: &RoomId, asking: Asking, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let slot = self.member_slot(room)?;
-        self.ask(slot, asking, None, out);
-        Ok(())
-    }
-
-    fn users(
+    fn ask_member(
         &mut self,
         room: &RoomId,
-        id: Option<&RequestId>,
+        asking: Asking,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let slot = self.member_slot(room)?;
-        self.lanes[slot].room.users(id, out);
+        self.ask(slot, asking, None, out);
         Ok(())
     }
 

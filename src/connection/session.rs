@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::SystemTime;
 
 use slab::Slab;
 
@@ -14,7 +13,7 @@ use super::outflow::{Cursors, Position};
 use super::wire::{Incoming, Outflow};
 use crate::hub::Hub;
 use crate::hub::catchup::{Reader, Reason};
-use crate::hub::peer::{NOTES, Note, Peer};
+use crate::hub::peer::{MAX_SAID, NOTES, Note, Peer};
 use crate::id::RoomId;
 use crate::protocol::close::Close;
 use crate::protocol::request::{self, Limits, Parsed};
@@ -47,6 +46,8 @@ pub struct Session {
     pub(super) catching_up: Vec<usize>,
     /// Whether the socket didn't take all of the last fill.
     pub(super) full: bool,
+    /// The node sends it to another one: its user is expected there, and doesn't leave.
+    told_to_leave: bool,
     outstanding: usize,
     outstanding_bytes: usize,
 }
@@ -63,14 +64,6 @@ pub(super) enum Todo {
     Ask(usize),
 }
 
-/// Unix milliseconds.
-pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
-}
-
 impl Session {
     /// A session of that connection, which is entered with the hub.
     pub fn new(hub: Hub, peer: Arc<Peer>, bounds: Bounds) -> Session {
@@ -85,6 +78,7 @@ impl Session {
             todo: VecDeque::new(),
             catching_up: Vec::new(),
             full: false,
+            told_to_leave: false,
             outstanding: 0,
             outstanding_bytes: 0,
         }
@@ -132,10 +126,11 @@ impl Session {
     /// Ends a lane's membership.
     fn depart(&self, lane: &Lane) {
         tracing::debug!(connection = %self.peer.id, user = %self.peer.identity.user, room = %lane.room.id, "left");
-        if let Some(member) = &lane.member
-            && lane.room.leave(member.key, &self.peer, now_ms())
-        {
-            self.hub.emptied(&lane.room);
+        if let Some(member) = &lane.member {
+            if lane.room.leave(member.key, &self.peer, self.told_to_leave) {
+                self.hub.emptied(&lane.room);
+            }
+            lane.room.tell_roster(&self.hub);
         }
     }
 
@@ -146,6 +141,11 @@ impl Session {
             slot,
             reason,
         }
+    }
+
+    fn said_waiting(&self) -> usize {
+        let said = |todo: &&Todo| matches!(todo, Todo::Note(Note::Said(_)));
+        self.todo.iter().filter(said).count()
     }
 
     pub(super) fn owe(&mut self, weight: usize) {
@@ -178,7 +178,11 @@ impl Handler for Session {
         if bits & NOTES != 0 {
             for note in self.peer.take_notes() {
                 match note {
-                    Note::Close(why) => close = close.or(Some(why)),
+                    Note::Close(why) => {
+                        self.told_to_leave |= why == Close::Leaving;
+                        close = close.or(Some(why));
+                    }
+                    Note::Said(_) if self.said_waiting() >= MAX_SAID => {}
                     note => self.todo.push_back(Todo::Note(note)),
                 }
             }
@@ -195,6 +199,7 @@ impl Handler for Session {
             Todo::Note(Note::Opened(slot, outcome)) => self.opened(slot, outcome, out),
             Todo::Note(Note::Past(past)) => self.past(&past, out),
             Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
+            Todo::Note(Note::Said(frame)) => out.extend_from_slice(&frame),
             Todo::Note(Note::Close(why)) => return Some(why),
             Todo::GoOn(slot) => self.go_on(slot, out),
             Todo::Ask(slot) => self.take_up(slot, None, out),

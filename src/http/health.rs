@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::App;
-use crate::connection::session::now_ms;
+use crate::clock::now_ms;
 use crate::id::NodeId;
 
 /// With no probe back for so long, in milliseconds, a node doesn't hear what is published.

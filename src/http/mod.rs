@@ -12,6 +12,7 @@ use axum::routing::{any, get};
 
 use self::error::HttpError;
 use crate::auth::Verifier;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::shutdown::Shutdown;
@@ -24,6 +25,8 @@ pub struct App {
     pub verifier: Verifier,
     /// Rooms and connections.
     pub hub: Hub,
+    /// The nodes.
+    pub cluster: Cluster,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
     /// Sockets at once, beyond which no upgrade is done.

@@ -1,10 +1,15 @@
 //! What the hub's tasks do with a room, one call at a time, so that a test can put any time between
 //! two of them.
 
+use std::time::Instant;
+
 use super::room::Room;
 use crate::history::Slice;
 use crate::history::Span;
-use crate::id::{Mark, RoomId, Seq};
+use crate::id::{Incarnation, Mark, RoomId, Seq};
+use crate::presence::follow::Step;
+use crate::presence::nodes::Nodes;
+use crate::presence::{Change, Roster};
 
 pub(crate) fn new_room(id: RoomId, history_limit: usize, presence_max: usize) -> Room {
     Room::new(id, history_limit, presence_max, 0)
@@ -13,6 +18,46 @@ pub(crate) fn new_room(id: RoomId, history_limit: usize, presence_max: usize) ->
 /// Whether the history must be read now.
 pub(crate) fn deliver(room: &Room, payload: &[u8]) -> bool {
     room.deliver(payload)
+}
+
+pub(crate) fn take_roster(room: &Room, payload: &[u8], nodes: &Nodes) {
+    room.take_roster(payload, nodes);
+}
+
+/// What is to be done for the roster, after the members were woken for what they were told.
+pub(crate) fn roster_step(room: &Room, own: Incarnation, now: Instant) -> Step {
+    room.spread_news();
+    room.next_step(own, now)
+}
+
+pub(crate) fn roster_read(room: &Room, roster: &Roster, nodes: &Nodes) {
+    room.roster_read(roster, nodes);
+}
+
+pub(crate) fn roster_told(room: &Room, changes: Vec<Change>, version: Option<Mark>) {
+    room.roster_told(changes, version);
+}
+
+/// Whether a task would be at work for the roster, and keep the room up.
+pub(crate) fn has_roster_work(room: &Room) -> bool {
+    let state = room.state();
+    state.telling || state.presence.has_work()
+}
+
+/// The call failed, and may have been carried out or not.
+pub(crate) fn roster_not_told(room: &Room, own: Incarnation, changes: Vec<Change>) {
+    room.state_mut().presence.not_told(own, changes);
+}
+
+pub(crate) fn assert_roster(room: &Room) {
+    room.state_mut().presence.assert();
+}
+
+/// As the minute's comparison does.
+pub(crate) fn compare_roster(room: &Room, version: Option<Mark>) {
+    if room.differs(version) {
+        room.state_mut().presence.doubt();
+    }
 }
 
 /// Whether the history must be read now.

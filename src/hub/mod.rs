@@ -4,33 +4,41 @@
 //! - [`room`]: a room's members, its log, what joining and leaving mean
 //! - [`log`]: the gate that keeps the log in order; [`tail`]: the bytes behind it
 //! - [`outbox`]: sends into the log; [`catchup`]: reads from before the tail
-//! - [`peer`]: how a connection is woken
+//! - [`roster`]: who is in a room, told to the broker and to the members
+//! - [`peer`]: how a connection is woken; `people`: who is connected; [`command`]: what all nodes are told
 //!
 //! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
 //! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
 //! can't be lost between "nobody is in it" and "let it go".
 
 pub mod catchup;
+pub mod command;
 #[cfg(test)]
 pub(crate) mod driver;
 pub mod log;
 pub mod outbox;
 pub mod peer;
+mod people;
 pub mod room;
+pub mod roster;
 pub mod tail;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::peer::{Note, Peer};
+pub use self::people::Move;
+use self::people::People;
 use self::room::Room;
-use crate::broker::{Broker, Deliver};
+use crate::broker::{Broker, Deliver, payload};
 use crate::history::Span;
-use crate::id::{RoomId, Seq, ShortId};
+use crate::id::{Incarnation, RoomId, Seq};
+use crate::presence::Presence;
+use crate::presence::nodes::Nodes;
 use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
@@ -58,7 +66,10 @@ struct Inner {
     history_limit: usize,
     presence_max: usize,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
-    peers: Mutex<HashMap<ShortId, Arc<Peer>>>,
+    people: Mutex<People>,
+    nodes: Nodes,
+    /// Messages that this node has appended so far.
+    stored: AtomicU64,
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
     loads: Semaphore,
@@ -74,13 +85,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// A hub without rooms.
     pub fn new(broker: Broker, history_limit: usize, presence_max: usize) -> Hub {
+        let nodes = match broker {
+            Broker::Local(_) => Nodes::alone(),
+            Broker::Redis(_) => Nodes::new(),
+        };
         Hub {
             inner: Arc::new(Inner {
                 broker,
+                nodes,
+                stored: AtomicU64::new(0),
                 history_limit,
                 presence_max,
                 rooms: Mutex::default(),
-                peers: Mutex::default(),
+                people: Mutex::default(),
                 idle: Mutex::default(),
                 loads: Semaphore::new(LOADS),
                 opened: AtomicUsize::new(0),
@@ -98,25 +115,97 @@ impl Hub {
         lock(&self.inner.rooms).len()
     }
 
+    /// Which nodes live.
+    pub fn nodes(&self) -> &Nodes {
+        &self.inner.nodes
+    }
+
+    /// How many messages this node has appended so far.
+    pub fn stored(&self) -> u64 {
+        self.inner.stored.load(Ordering::Relaxed)
+    }
+
+    fn people(&self) -> MutexGuard<'_, People> {
+        lock(&self.inner.people)
+    }
+
     /// How many connections there are.
     pub fn connection_count(&self) -> usize {
-        lock(&self.inner.peers).len()
+        self.people().count()
     }
 
     /// Enters a connection.
     pub fn connect(&self, peer: Arc<Peer>) {
-        lock(&self.inner.peers).insert(peer.id, peer);
+        self.people().enter(peer);
     }
 
     /// Removes a connection.
     pub fn disconnect(&self, peer: &Peer) {
-        lock(&self.inner.peers).remove(&peer.id);
+        self.people().leave(peer);
+    }
+
+    /// Users who came and went since the last call, `max` at most.
+    pub fn moves(&self, max: usize) -> Vec<Move> {
+        self.people().moves(max)
+    }
+
+    /// What [`Hub::moves`] gave didn't arrive.
+    pub fn take_back(&self, moves: Vec<Move>) {
+        self.people().take_back(moves);
+    }
+
+    /// All users have come anew.
+    pub fn all_anew(&self) {
+        self.people().all_anew();
     }
 
     /// Orders every connection to end.
     pub fn close_all(&self, why: Close) {
-        let peers: Vec<_> = lock(&self.inner.peers).values().cloned().collect();
+        let peers = self.people().peers();
         peers.iter().for_each(|peer| peer.note(Note::Close(why)));
+    }
+
+    /// A turn among those that open, mend or tell.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore lives in `self`, and nobody closes it.
+        self.inner.loads.acquire().await.ok()
+    }
+
+    fn rooms(&self) -> Vec<Arc<Room>> {
+        lock(&self.inner.rooms).values().cloned().collect()
+    }
+
+    /// Of how many rooms this node is the first that has somebody in them: added up over all nodes, that
+    /// counts each room once.
+    pub fn rooms_led(&self) -> usize {
+        let own = self.nodes().own();
+        let leads = |room: &&Arc<Room>| {
+            room.look(|presence| own.is_some_and(|own| presence.members().is_led_by(own)))
+        };
+        self.rooms().iter().filter(leads).count()
+    }
+
+    /// Removes what the dead left.
+    pub fn bury(&self, dead: &[Incarnation]) {
+        for room in self.rooms() {
+            room.on_roster(self, |presence| {
+                dead.iter().for_each(|dead| presence.bury(*dead));
+            });
+        }
+    }
+
+    /// Reads all rosters again.
+    pub fn doubt_rosters(&self) {
+        for room in self.rooms() {
+            room.on_roster(self, Presence::doubt);
+        }
+    }
+
+    /// Asserts everything in all rosters again.
+    pub fn assert_rosters(&self) {
+        for room in self.rooms() {
+            room.on_roster(self, Presence::assert);
+        }
     }
 
     /// The room of that id; begins to open it if it isn't up.
@@ -136,7 +225,8 @@ impl Hub {
         room
     }
 
-    fn room_if_up(&self, id: &str) -> Option<Arc<Room>> {
+    /// The room of that id, if it is up.
+    pub fn room_if_up(&self, id: &str) -> Option<Arc<Room>> {
         lock(&self.inner.rooms).get(id).cloned()
     }
 
@@ -175,8 +265,13 @@ impl Hub {
         }
     }
 
-    /// A message that is just on its way makes a difference, too; then the room is read once more.
+    /// What is just on its way makes a difference, too; then the room is read once more.
     async fn compare_one(&self, room: &Arc<Room>) {
+        // A roster that nobody touches is forgotten after some minutes.
+        let touched = self.inner.broker.change_roster(&room.id, &[], self).await;
+        if touched.is_ok_and(|version| room.differs(version)) {
+            room.on_roster(self, Presence::doubt);
+        }
         let Ok(slice) = self.inner.broker.read(&room.id, Span::Newest(0)).await else {
             return;
         };
@@ -274,9 +369,7 @@ impl Hub {
     async fn load(&self, room: &Arc<Room>) {
         let mut pause = MEND_PAUSE;
         loop {
-            let Ok(turn) = self.inner.loads.acquire().await else {
-                return;
-            };
+            let turn = self.turn().await;
             let read = self.inner.broker.read(&room.id, room.wanted()).await;
             drop(turn);
             match read {
@@ -297,7 +390,11 @@ impl Hub {
 /// Listens first and reads then, so that nothing falls in between.
 async fn open(hub: Hub, room: Arc<Room>) {
     match hub.broker().open(&room.id).await {
-        Ok(()) => hub.load(&room).await,
+        Ok(()) => {
+            // Whoever joins shall find the others. Where it can't be read now, it is read as soon as it can.
+            let _ = room.read_roster(&hub).await;
+            hub.load(&room).await;
+        }
         Err(_) => hub.discard(&room),
     }
     // Whoever asked for it may be gone by now.
@@ -308,22 +405,30 @@ async fn open(hub: Hub, room: Arc<Room>) {
 
 impl Deliver for Hub {
     fn deliver(&self, room: &str, payload: &[u8]) {
-        if let Some(room) = self.room_if_up(room)
-            && room.deliver(payload)
-        {
+        let Some(room) = self.room_if_up(room) else {
+            return;
+        };
+        if payload::is_roster(payload) {
+            room.deliver_roster(payload, self);
+        } else if room.deliver(payload) {
             self.start_mending(room);
         }
+    }
+
+    fn command(&self, command: &[u8]) {
+        self.carry_out(command);
     }
 
     fn mend(&self, room: Option<&str>) {
         let rooms: Vec<Arc<Room>> = match room {
             Some(id) => self.room_if_up(id).into_iter().collect(),
-            None => lock(&self.inner.rooms).values().cloned().collect(),
+            None => self.rooms(),
         };
         for room in rooms {
             if room.distrust() {
-                self.start_mending(room);
+                self.start_mending(room.clone());
             }
+            room.on_roster(self, Presence::assert);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! out of turn, but who has nothing on its way hears at once that the broker is away.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -203,6 +204,8 @@ fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Ou
         Outcome::Stored(mark) => Some(mark.seq),
         Outcome::Duplicate(..) | Outcome::Unknowable => None,
     });
+    let stored = places.clone().count() as u64;
+    hub.inner.stored.fetch_add(stored, Ordering::Relaxed);
     if let Some(newest) = places.max() {
         hub.acked(room, newest);
     }

@@ -1,10 +1,10 @@
 //! A connection as the rest of the node sees it: who it is, and how it is woken. Nothing is queued
 //! here for a client: a room only says "there is something", and the connection reads on from its
 //! cursor. Notes are the outcomes of its own requests, so their number is bounded by what it has
-//! outstanding, plus one order to close.
+//! outstanding, plus what operators say and one order to close.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
@@ -20,6 +20,9 @@ use crate::protocol::close::Close;
 pub const ROOM_BITS: usize = 63;
 /// The bit that says: there are notes.
 pub const NOTES: u64 = 1 << ROOM_BITS;
+
+/// What operators said and a connection hasn't looked at yet; more is dropped, for that connection.
+pub const MAX_SAID: usize = 16;
 
 /// One connection.
 pub struct Peer {
@@ -42,6 +45,8 @@ pub enum Note {
     Sent(Receipt),
     /// The older messages that were asked for.
     Past(Past),
+    /// An operator says something to everyone: a finished frame.
+    Said(Arc<[u8]>),
     /// It shall end.
     Close(Close),
 }
@@ -67,10 +72,13 @@ impl Peer {
 
     /// Leaves a note.
     pub fn note(&self, note: Note) {
-        self.notes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(note);
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |note: &&Note| matches!(note, Note::Said(_));
+        if said(&&note) && notes.iter().filter(said).count() >= MAX_SAID {
+            return;
+        }
+        notes.push(note);
+        drop(notes);
         self.mark(NOTES);
     }
 

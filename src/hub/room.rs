@@ -39,9 +39,13 @@ pub struct Room {
     pub(super) may_go: AtomicBool,
 }
 
-struct State {
-    log: Log,
-    presence: Presence,
+pub(super) struct State {
+    pub(super) log: Log,
+    pub(super) presence: Presence,
+    /// Whether a task tells the broker who is here.
+    pub(super) telling: bool,
+    /// Whether something of who comes and goes here was told and nobody was woken for it yet.
+    pub(super) news: bool,
     /// Who waits for it to open: the connection, and its slot for this room.
     waiting: Vec<(Arc<Peer>, usize)>,
     /// Whether a task sees to it that this node's own appends come back.
@@ -117,6 +121,8 @@ impl Room {
         let state = State {
             log: Log::new(history_limit),
             presence: Presence::new(presence_max),
+            telling: false,
+            news: false,
             waiting: Vec::new(),
             watched: false,
         };
@@ -132,15 +138,15 @@ impl Room {
     }
 
     // A panic under these locks would be a defect of this file; the other rooms go on all the same.
-    fn state(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_members(&self) {
+    pub(super) fn wake_members(&self) {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members
             .iter()
@@ -156,12 +162,11 @@ impl Room {
     }
 
     /// Enters, answers with a page of history, and gives the member's key and cursor: from the
-    /// page's end on it sees everything. The other members are told if the user is new here.
+    /// page's end on it sees everything. [`Room::tell_roster`] is to follow.
     pub fn join(
         &self,
         ticket: &Ticket<'_>,
         question: &Question<'_>,
-        timestamp: u64,
         out: &mut Vec<u8>,
     ) -> Asked<(usize, u64)> {
         let mut state = self.state_mut();
@@ -176,20 +181,10 @@ impl Room {
             Ok(page) => put_page(&self.id, &state.log, question, page, out),
             Err(from) => return Asked::Needs(from),
         }
-        let (mut told, identity) = (Vec::new(), &ticket.peer.identity);
-        state.presence.enter(
-            &self.id,
-            &identity.user,
-            &identity.username,
-            timestamp,
-            &mut told,
-        );
-        state.log.push_event(&told);
+        state.enter(&self.id, &ticket.peer.identity);
+        // It isn't told of itself.
         let cursor = state.log.tail().end();
         drop(state);
-        if !told.is_empty() {
-            self.wake_members();
-        }
         let member = Member {
             peer: ticket.peer.clone(),
             bit: ticket.bit,
@@ -203,23 +198,15 @@ impl Room {
         Asked::Done((key, cursor))
     }
 
-    /// Leaves. The others are told if it was the user's last connection here. Whether nobody is left.
-    pub fn leave(&self, key: usize, peer: &Peer, timestamp: u64) -> bool {
+    /// Leaves; [`Room::tell_roster`] is to follow. `stays`: the user is expected back on another node.
+    /// Whether nobody is left.
+    pub fn leave(&self, key: usize, peer: &Peer, stays: bool) -> bool {
         let empty = {
             let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
             members.try_remove(key);
             members.is_empty()
         };
-        let mut told = Vec::new();
-        let mut state = self.state_mut();
-        state
-            .presence
-            .leave(&self.id, &peer.identity.user, timestamp, &mut told);
-        state.log.push_event(&told);
-        drop(state);
-        if !told.is_empty() {
-            self.wake_members();
-        }
+        self.state_mut().leave(&self.id, &peer.identity, stays);
         empty
     }
 
@@ -227,7 +214,7 @@ impl Room {
     /// what is newer. Gives the cursor after it, and whether events that aren't kept were skipped.
     pub fn history(
         &self,
-        cursor: u64,
+        (cursor, missed): (u64, bool),
         question: &Question<'_>,
         out: &mut Vec<u8>,
     ) -> Asked<(u64, bool)> {
@@ -236,7 +223,7 @@ impl Room {
             Ok(page) => page,
             Err(from) => return Asked::Needs(from),
         };
-        match state.log.tail().read(cursor, usize::MAX, out) {
+        match state.log.tail().read_rest(cursor, missed, out) {
             Reading::Copied { after, skipped, .. } => {
                 put_page(&self.id, &state.log, question, page, out);
                 Asked::Done((after, skipped))
@@ -245,32 +232,16 @@ impl Room {
         }
     }
 
-    /// Answers with who is here.
-    pub fn users(&self, id: Option<&RequestId>, out: &mut Vec<u8>) {
-        event::put_event(out, &self.state().presence.users(&self.id), id);
-    }
-
-    /// Copies what lies after a cursor, about `budget` bytes.
-    pub fn read(&self, cursor: u64, budget: usize, out: &mut Vec<u8>) -> Reading {
-        self.state().log.tail().read(cursor, budget, out)
-    }
-
-    /// Copies a `users` event for a member that missed events, if it has everything else: only then does
-    /// no event follow that the list contains already.
-    pub fn put_users_at(&self, cursor: u64, out: &mut Vec<u8>) -> bool {
-        let state = self.state();
-        let there = cursor == state.log.tail().end();
-        if there {
-            state.presence.put_users(&self.id, out);
-        }
-        there
+    /// Copies what lies after a cursor, about `budget` bytes; see [`super::tail::Tail::read`].
+    pub fn read(&self, cursor: u64, missed: bool, budget: usize, out: &mut Vec<u8>) -> Reading {
+        self.state().log.tail().read(cursor, missed, budget, out)
     }
 
     /// Copies the events that let a member begin anew, and gives the cursor after what they tell.
     pub fn begin_anew(&self, out: &mut Vec<u8>) -> u64 {
         let state = self.state();
         out.extend_from_slice(&state.log.fresh(&self.id));
-        state.presence.put_users(&self.id, out);
+        state.presence.members().put_users(&self.id, None, out);
         state.log.tail().end()
     }
 

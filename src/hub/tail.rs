@@ -11,6 +11,8 @@
 //! - A cursor up to `reset` skips to it: what lies before is another lineage, and the frame at
 //!   `reset` tells the client so. Once that frame is gone, such a cursor is lost: it can't go on with
 //!   what comes after.
+//! - Who fell out of the bytes missed events; it is given no more of who comes and goes before it is told
+//!   who is there, or it would see two joins in a row.
 //! - The index reaches further back than the bytes (up to the history limit), so that a cursor that
 //!   fell out of the bytes still tells which message it needs next.
 
@@ -18,7 +20,7 @@ use std::collections::VecDeque;
 
 use crate::history::View;
 use crate::id::{Mark, Seq};
-use crate::protocol::frame;
+use crate::protocol::{event, frame};
 
 /// Bytes of frames that are kept, at least where there are as many; up to twice as many before old
 /// ones are let go in one go.
@@ -173,8 +175,9 @@ impl Tail {
         }
     }
 
-    /// Copies the frames from a cursor on, about `budget` bytes, and at least one frame if there is one.
-    pub fn read(&self, cursor: u64, budget: usize, out: &mut Vec<u8>) -> Reading {
+    /// Copies the frames from a cursor on, about `budget` bytes, and at least one frame if there is one; without
+    /// a break: for a member that has `missed` events it stops before what is said of who comes and goes.
+    pub fn read(&self, cursor: u64, missed: bool, budget: usize, out: &mut Vec<u8>) -> Reading {
         let (mut cursor, mut skipped) = (cursor, false);
         if let Some(reset) = self.reset
             && cursor <= reset.at
@@ -194,21 +197,66 @@ impl Tail {
                 _ => (cursor, skipped) = (self.base, true),
             }
         }
-        let rest = self
-            .bytes
-            .get((cursor - self.base) as usize..)
-            .unwrap_or_default();
+        let (cursor, stop) = if missed || skipped {
+            self.without_presence(cursor, budget)
+        } else {
+            (cursor, self.end())
+        };
+        let rest = self.bytes_between(cursor, stop).unwrap_or_default();
         let len = if rest.len() <= budget {
             rest.len()
         } else {
             frame::boundary_after(rest, budget)
         };
         out.extend_from_slice(&rest[..len]);
+        let after = cursor + len as u64;
         Reading::Copied {
-            after: cursor + len as u64,
+            after,
             skipped,
-            end: len == rest.len(),
+            end: after == self.end(),
         }
+    }
+
+    /// Copies everything from a cursor on.
+    pub fn read_rest(&self, mut cursor: u64, missed: bool, out: &mut Vec<u8>) -> Reading {
+        let mut any = false;
+        loop {
+            let reading = self.read(cursor, missed || any, usize::MAX, out);
+            let Reading::Copied {
+                after,
+                skipped,
+                end,
+            } = reading
+            else {
+                return reading;
+            };
+            (cursor, any) = (after, any | skipped);
+            if end {
+                return Reading::Copied {
+                    after,
+                    skipped: any,
+                    end,
+                };
+            }
+        }
+    }
+
+    /// From where to where there is nothing of who comes and goes, from a cursor on.
+    fn without_presence(&self, cursor: u64, budget: usize) -> (u64, u64) {
+        let bytes = self.bytes_between(cursor, self.end()).unwrap_or_default();
+        let (mut from, mut to) = (0, 0);
+        while to - from < budget
+            && let Some(len) = frame::frame_len(&bytes[to..])
+        {
+            if !frame::payload(&bytes[to..]).is_some_and(event::is_presence) {
+                to += len;
+            } else if to > from {
+                break;
+            } else {
+                (from, to) = (to + len, to + len);
+            }
+        }
+        (cursor + from as u64, cursor + to as u64)
     }
 
     /// The bytes from one offset to another, where they are still there.
@@ -289,10 +337,10 @@ mod tests {
             skipped: false,
             end,
         };
-        assert_eq!(tail.read(0, 250, &mut out), read(300, false));
-        assert_eq!(tail.read(300, 10_000, &mut out), read(1_000, true));
+        assert_eq!(tail.read(0, false, 250, &mut out), read(300, false));
+        assert_eq!(tail.read(300, false, 10_000, &mut out), read(1_000, true));
         assert_eq!(out.len(), 1_000);
-        assert_eq!(tail.read(1_000, 10_000, &mut out), read(1_000, true));
+        assert_eq!(tail.read(1_000, false, 10_000, &mut out), read(1_000, true));
         assert_eq!(tail.cursor_after(Seq(4)), 400);
         assert_eq!(tail.message_at(Seq(4)).map(<[u8]>::len), Some(98));
         assert_eq!((tail.first(), tail.oldest()), (Seq(1), Seq(1)));
@@ -303,10 +351,10 @@ mod tests {
         let tail = tail_of(1_000, 900, 996); // frames of 1,000 bytes
         assert!(tail.first() > Seq(700));
         let mut out = Vec::new();
-        assert_eq!(tail.read(0, 1_000, &mut out), Reading::Lost);
-        assert_eq!(tail.read(99_999, 1_000, &mut out), Reading::Lost);
+        assert_eq!(tail.read(0, false, 1_000, &mut out), Reading::Lost);
+        assert_eq!(tail.read(99_999, false, 1_000, &mut out), Reading::Lost);
         assert_eq!(
-            tail.read(100_000, 1_000, &mut out),
+            tail.read(100_000, false, 1_000, &mut out),
             Reading::Behind(tail.mark_at(Seq(101)).unwrap())
         );
         assert_eq!(tail.oldest(), Seq(101));
@@ -322,7 +370,7 @@ mod tests {
         tail.push_message(mark(2), &[b'x'; 98]);
         let mut out = Vec::new();
         assert_eq!(
-            tail.read(100, 10_000_000, &mut out),
+            tail.read(100, false, 10_000_000, &mut out),
             Reading::Copied {
                 after: tail.end(),
                 skipped: true,
@@ -331,7 +379,7 @@ mod tests {
         );
         assert!(out.len() > KEPT_BYTES);
         assert!(matches!(
-            tail.read(0, 1_000, &mut out),
+            tail.read(0, false, 1_000, &mut out),
             Reading::Behind(Mark { seq: Seq(1), .. })
         ));
     }
@@ -350,7 +398,7 @@ mod tests {
             skipped: true,
             end: true,
         };
-        assert_eq!(tail.read(200, 10_000, &mut out), all);
+        assert_eq!(tail.read(200, false, 10_000, &mut out), all);
         assert_eq!(out[..3], *b"\x81\x01r");
         assert_eq!(out.len(), 103);
         assert!(tail.message_at(Seq(1)).is_some());
@@ -362,9 +410,38 @@ mod tests {
         tail.push_message(mark(2), &vec![b'x'; 4 * KEPT_BYTES]);
         let mut out = Vec::new();
         assert!(matches!(
-            tail.read(100, 1_000, &mut out),
+            tail.read(100, false, 1_000, &mut out),
             Reading::Copied { .. }
         ));
         assert!(out.len() > 4 * KEPT_BYTES);
+    }
+
+    #[test]
+    fn who_missed_events_hears_of_no_coming_and_going() {
+        let mut tail = tail_of(1, 10, 98);
+        let mut push = |json: &[u8]| {
+            let mut event = Vec::new();
+            frame::put_text(&mut event, json);
+            tail.push_event(&event);
+        };
+        for json in ["user_joined", "typing", "users", "user_left", "read"] {
+            push(format!("{{\"type\":\"{json}\"").as_bytes());
+        }
+        push(b"{\"type\":\"user_joined\"");
+        let given = |missed| {
+            let mut out = Vec::new();
+            assert_eq!(
+                tail.read_rest(100, missed, &mut out),
+                Reading::Copied {
+                    after: tail.end(),
+                    skipped: false,
+                    end: true
+                }
+            );
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        assert_eq!(given(true).matches("user").count(), 0);
+        assert!(given(true).contains("typing") && given(true).contains("read"));
+        assert_eq!(given(false).matches("user").count(), 4);
     }
 }

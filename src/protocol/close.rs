@@ -21,6 +21,8 @@ pub enum Close {
     Internal,
     /// The token expired.
     Expired,
+    /// An operator ended it.
+    Operator,
     /// The socket took no byte for `SLOW_CLIENT_TIMEOUT` though there was something to send.
     Slow,
 }
@@ -36,6 +38,7 @@ impl Close {
             Close::TooBig => Some(1009),
             Close::Internal => Some(1011),
             Close::Expired => Some(4001),
+            Close::Operator => Some(4002),
             Close::Slow => Some(4008),
         }
     }
@@ -52,6 +55,7 @@ impl Close {
             Close::TooBig => "message too big",
             Close::Internal => "internal error",
             Close::Expired => "the token has expired",
+            Close::Operator => "disconnected by an operator",
             Close::Slow => "the client reads too slowly",
         }
     }
@@ -68,6 +72,7 @@ impl Close {
             Close::TooBig => "too_big",
             Close::Internal => "internal",
             Close::Expired => "expired",
+            Close::Operator => "operator",
             Close::Slow => "slow",
         }
     }

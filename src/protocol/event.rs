@@ -113,6 +113,15 @@ event! {
 }
 
 event! {
+    /// What an operator says to everyone.
+    Broadcast = "broadcast" {
+        event: &'a str,
+        data: &'a serde_json::value::RawValue,
+        timestamp: u64,
+    }
+}
+
+event! {
     /// The answer to `ping`.
     Pong = "pong" {
         timestamp: u64,
@@ -192,6 +201,12 @@ fn put_envelope<E: Event>(json: &mut Vec<u8>, event: &E, id: Option<&RequestId>)
     json.extend_from_slice(b"\",\"payload\":");
     put_value(json, event);
     put_end(json, id);
+}
+
+/// Whether an event says who comes, goes or is there.
+pub fn is_presence(json: &[u8]) -> bool {
+    // `user_joined`, `user_left`, `users`: no other type begins so.
+    json.starts_with(b"{\"type\":\"user")
 }
 
 /// An event's JSON, without a frame.

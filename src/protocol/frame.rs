@@ -68,6 +68,17 @@ pub fn put_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
+/// The payload of the frame that `bytes` begins with; `None` where it isn't whole.
+pub fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    let len = frame_len(bytes)?;
+    let header = match bytes.get(1)? {
+        127 => MAX_HEADER,
+        126 => 4,
+        _ => 2,
+    };
+    bytes.get(header..len)
+}
+
 /// The length of the frame, header included, that `bytes` begins with; `None` where even its header
 /// isn't whole.
 pub fn frame_len(bytes: &[u8]) -> Option<usize> {

@@ -1,12 +1,17 @@
 //! What comes over a room's channel: whatever it is, the gate lets in only what follows its head, asks
 //! for a read where something doesn't fit, and what members read stays whole frames.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use piazza::broker::payload::{self, Payload};
 use piazza::history::{Slice, View};
 use piazza::hub::log::Log;
 use piazza::hub::tail::Reading;
 use piazza::id::{Mark, MessageId, RoomId, Seq};
+use piazza::presence::follow::At;
+use piazza::presence::nodes::Nodes;
+use piazza::presence::{Presence, Published, Roster};
 use piazza::protocol::{frame, message};
 
 use crate::mutate::fuzz;
@@ -40,6 +45,10 @@ fn any_payload_leaves_the_log_whole() {
         match payload::parse(bytes) {
             None => assert!(delivered.mend && !delivered.grew && head == before),
             Some(Payload::Event(_)) => assert!(delivered.grew && !delivered.mend && head == before),
+            Some(Payload::Roster(published)) => {
+                assert!(!delivered.grew && !delivered.mend && head == before);
+                follows_again(published);
+            }
             Some(Payload::Messages { prev, .. }) => {
                 assert_eq!(delivered.grew, head.seq > before.seq);
                 assert!(head == before || head.seq > before.seq);
@@ -74,10 +83,27 @@ fn any_payload_leaves_the_log_whole() {
     });
 }
 
+/// Whatever was published of a roster, the next read of it decides.
+fn follows_again(published: Published) {
+    let (room, nodes) = (RoomId::parse("r").unwrap(), Nodes::alone());
+    let at = At {
+        room: &room,
+        timestamp: 1,
+        now: Instant::now(),
+    };
+    let mut presence = Presence::new(3);
+    presence.loaded(&Roster::default(), nodes.own(), &nodes, at);
+    presence.deliver(published, nodes.own(), &nodes, at);
+    presence.doubt();
+    presence.loaded(&Roster::default(), nodes.own(), &nodes, at);
+    assert_eq!(presence.version(), None);
+    assert_eq!(presence.members().entries().count(), 0);
+}
+
 fn reads_whole(log: &Log, mut cursor: u64) {
     for budget in [1, 50, 1 << 20, 1 << 20] {
         let mut out = Vec::new();
-        let Reading::Copied { after, .. } = log.tail().read(cursor, budget, &mut out) else {
+        let Reading::Copied { after, .. } = log.tail().read(cursor, false, budget, &mut out) else {
             panic!("a member that was there is lost");
         };
         cursor = after;

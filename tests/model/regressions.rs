@@ -46,7 +46,7 @@ fn a_read_that_was_overtaken_by_another_is_no_fork() {
     assert!(log.absorb(&up_to('A', 3)).grew);
     assert_eq!(log.tail().head().map(|head| head.seq), Some(Seq(3)));
     let mut out = Vec::new();
-    log.tail().read(cursor, usize::MAX, &mut out);
+    log.tail().read(cursor, false, usize::MAX, &mut out);
     assert!(!String::from_utf8_lossy(&out).contains("recovered"));
 }
 
@@ -62,7 +62,10 @@ fn who_never_saw_the_reset_cannot_go_on_behind_it() {
         tail.push_event(b"\x81\x05reset");
         push_many_events(&mut tail);
         tail.push_message(mark('B', 5), b"new");
-        assert_eq!(tail.read(cursor, 1_000_000, &mut Vec::new()), Reading::Lost);
+        assert_eq!(
+            tail.read(cursor, false, 1_000_000, &mut Vec::new()),
+            Reading::Lost
+        );
     }
 }
 
@@ -77,7 +80,7 @@ fn events_before_a_reset_count_as_missed() {
     tail.push_event(b"\x81\x05reset");
     for (cursor, missed) in [(behind, true), (whole, false)] {
         let mut out = Vec::new();
-        let reading = tail.read(cursor, 1_000, &mut out);
+        let reading = tail.read(cursor, false, 1_000, &mut out);
         assert!(matches!(reading, Reading::Copied { skipped, .. } if skipped == missed));
         assert_eq!(out, b"\x81\x05reset");
     }

@@ -229,7 +229,9 @@ async fn connect<D: Deliver + Clone>(
         .await?;
     // Ends by itself when the connection, and with it the sender, is gone.
     tokio::spawn(distribute(shared.clone(), up, receiver, queue));
-    connection.subscribe(&shared.probe).await?;
+    connection
+        .subscribe(&[&shared.probe, &shared.commands])
+        .await?;
     for run in rooms.chunks(CHANNELS_A_COMMAND) {
         let channels: Vec<String> = run.iter().map(|room| shared.keys.channel(room)).collect();
         connection.subscribe(&channels).await?;
@@ -291,6 +293,7 @@ async fn distribute(
                 up.deliver(room, &payload);
             }
             None if channel == shared.probe => shared.links.heard(),
+            None if channel == shared.commands => up.command(&payload),
             None => {}
         }
         for channel in queue.take_lossy() {

@@ -1,7 +1,7 @@
 //! The names in Redis. All of a room carry its id in braces, so that in a cluster one slot holds them
 //! and one script may touch them; a room id holds no brace.
 
-use crate::id::{NodeId, RoomId, UserId};
+use crate::id::{Incarnation, NodeId, RoomId, UserId};
 
 /// Names, all behind the configured prefix.
 #[derive(Clone, Debug)]
@@ -41,6 +41,31 @@ impl Keys {
             .strip_prefix(&self.prefix)?
             .strip_prefix("room:{")?
             .strip_suffix('}')
+    }
+
+    /// The hash that is the room's roster.
+    pub(super) fn roster(&self, room: &RoomId) -> String {
+        format!("{}roster:{{{room}}}", self.prefix)
+    }
+
+    /// The set of all nodes' incarnations. `beat.lua` makes the leases' names from it.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}{{nodes}}", self.prefix)
+    }
+
+    /// The lease of an incarnation.
+    pub(super) fn lease(&self, of: Incarnation) -> String {
+        format!("{}{{nodes}}:{of}", self.prefix)
+    }
+
+    /// The users who are connected to that node.
+    pub(super) fn users_of(&self, node: Incarnation) -> String {
+        format!("{}{{nodes}}:{node}:users", self.prefix)
+    }
+
+    /// The channel of what is said to all nodes.
+    pub(super) fn commands(&self) -> String {
+        format!("{}commands", self.prefix)
     }
 
     /// The channel over which a node probes its own subscription. A node's name may be used twice by

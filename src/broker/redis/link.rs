@@ -12,12 +12,15 @@
 //! connection: whatever is tried again after [`Links::up`] can't be overtaken by its former try.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError};
 use tokio::sync::watch;
+
+use super::script::Script;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,8 +37,14 @@ pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     generation: u64,
     /// SHA-1 names of the scripts.
-    pub(super) append: String,
-    pub(super) read: String,
+    names: Arc<[String; Script::ALL.len()]>,
+}
+
+impl Link {
+    /// The name by which Redis knows a script.
+    pub(super) fn name(&self, script: Script) -> &str {
+        &self.names[script as usize]
+    }
 }
 
 /// Which connection it was, so that it can be killed.
@@ -186,24 +195,18 @@ impl Links {
                 .query_async(&mut connection)
                 .await?;
         }
-        let mut load = async |script: &str| -> Result<String, RedisError> {
-            redis::cmd("SCRIPT")
-                .arg("LOAD")
-                .arg(script)
-                .query_async(&mut connection)
-                .await
+        let mut names = [const { String::new() }; Script::ALL.len()];
+        for (name, script) in names.iter_mut().zip(Script::ALL) {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(script.text());
+            *name = load.query_async(&mut connection).await?;
+        }
+        let link = Link {
+            connection,
+            generation,
+            names: Arc::new(names),
         };
-        let append = load(include_str!("append.lua")).await?;
-        let read = load(include_str!("read.lua")).await?;
-        Ok((
-            Link {
-                connection,
-                generation,
-                append,
-                read,
-            },
-            Session { run_id, client_id },
-        ))
+        Ok((link, Session { run_id, client_id }))
     }
 
     /// Sends a probe a second over the link, until somebody gives it up.

@@ -1,5 +1,6 @@
 //! Redis as the broker: one list per room is its log, one script per append (`link` keeps the
-//! connection, `append.lua` is the step), one subscription per node (`inbox`).
+//! connection, `append.lua` is the step), one subscription per node (`inbox`), one hash per room is its
+//! roster (`roster`), one set holds the nodes (`nodes`).
 //!
 //! The client library's own retries are not used: a failed call is repeated by whoever sent it,
 //! before anything behind it.
@@ -7,6 +8,9 @@
 mod inbox;
 mod keys;
 mod link;
+mod nodes;
+mod roster;
+mod script;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::inbox::{Inbox, Order};
 use self::keys::Keys;
 use self::link::{Link, Links, answered};
+use self::script::Script;
 use super::local::Keep;
 use super::{AppendError, Deliver, Draft, Health, Outcome, REMEMBERED, Unavailable, payload};
 use crate::config::RedisConfig;
@@ -54,6 +59,8 @@ struct Shared {
     keep: Keep,
     /// The channel of this node's probes.
     probe: String,
+    /// The channel of what is said to all nodes.
+    commands: String,
     links: Links,
     listening: AtomicBool,
 }
@@ -77,11 +84,12 @@ fn client(config: &RedisConfig) -> Result<Client, RedisError> {
 pub fn build(config: &RedisConfig, keep: Keep, node: &NodeId) -> Result<(Redis, Driver), String> {
     let client = client(config).map_err(|error| error.to_string())?;
     let keys = Keys::new(&config.prefix);
-    let probe = keys.probe(node);
+    let (probe, commands) = (keys.probe(node), keys.commands());
     let shared = Arc::new(Shared {
         keys,
         keep,
         probe,
+        commands,
         links: Links::new(),
         listening: AtomicBool::new(false),
     });
@@ -195,8 +203,7 @@ impl Shared {
     async fn call(
         &self,
         link: &mut Link,
-        name: &str,
-        text: &str,
+        script: Script,
         fill: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
         let by = |verb: &str, script: &str| {
@@ -205,10 +212,11 @@ impl Shared {
             fill(&mut call);
             call
         };
-        let answer = by("EVALSHA", name).query_async(&mut link.connection).await;
-        let answer = match answer {
+        let call = by("EVALSHA", link.name(script));
+        let answer = match call.query_async(&mut link.connection).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                by("EVAL", text).query_async(&mut link.connection).await
+                let call = by("EVAL", script.text());
+                call.query_async(&mut link.connection).await
             }
             answer => answer,
         };
@@ -217,6 +225,14 @@ impl Shared {
 }
 
 impl Redis {
+    /// Calls a script over the current link.
+    async fn call(&self, script: Script, fill: impl Fn(&mut Cmd)) -> Result<Value, RedisError> {
+        match self.shared.links.current() {
+            Some(mut link) => self.shared.call(&mut link, script, fill).await,
+            None => Err((redis::ErrorKind::Io, "not connected").into()),
+        }
+    }
+
     /// See [`super::Broker::append`].
     pub async fn append(
         &self,
@@ -227,13 +243,8 @@ impl Redis {
         let Some(mut link) = self.shared.links.current() else {
             return Err(AppendError::Unavailable);
         };
-        let name = link.append.clone();
         let fill = |call: &mut Cmd| self.fill_append(call, room, drafts, base);
-        match self
-            .shared
-            .call(&mut link, &name, include_str!("append.lua"), fill)
-            .await
-        {
+        match self.shared.call(&mut link, Script::Append, fill).await {
             Ok(answer) => outcomes(&answer, drafts.len()).ok_or_else(|| {
                 AppendError::Refused("Redis gave an answer of unknown form".to_owned())
             }),
@@ -298,11 +309,7 @@ impl Redis {
                 .arg(from.0)
                 .arg(max.min(1 << 30));
         };
-        let name = link.read.clone();
-        let answer = self
-            .shared
-            .call(&mut link, &name, include_str!("read.lua"), fill)
-            .await;
+        let answer = self.shared.call(&mut link, Script::Read, fill).await;
         let answer = answer.map_err(|error| {
             tracing::warn!(%room, %error, "can't read a room's history");
             Unavailable

@@ -235,7 +235,8 @@ impl Client {
             .views
             .get_mut(&room)
             .ok_or("presence of a room it isn't in")?;
-        view.present.insert(user.to_owned(), there);
+        let before = view.present.insert(user.to_owned(), there);
+        check!(before != Some(there), "{user}: told {there} twice");
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use super::broker::Broker;
 use super::client::{Client, Question, check};
 use super::node::Node;
 use crate::auth::Identity;
-use crate::connection::answers::ask_as_member;
-use crate::connection::lane::{Asking, Lane, Member};
+use crate::connection::answers::{ask_as_member, users_as_member};
+use crate::connection::lane::{Ask, Asking, Lane, Member};
 use crate::connection::outflow::{Cursors, Position};
 use crate::history::{Slice, Want};
 use crate::hub::catchup::{Reader, Reason};
@@ -103,7 +103,7 @@ impl Link {
             .questions
             .insert(id.as_str().to_owned(), question);
         let asking = Asking {
-            want,
+            ask: Ask::Messages(want),
             id: Some(id),
             tries: 0,
         };
@@ -119,8 +119,11 @@ impl Link {
         past: Option<&Slice>,
     ) {
         let lane = &mut self.lanes[slot];
+        let Ask::Messages(want) = asking.ask else {
+            return self.ask_users(number, slot, asking);
+        };
         let question = room::Question {
-            want: asking.want,
+            want,
             id: asking.id.as_ref(),
             past,
         };
@@ -132,7 +135,7 @@ impl Link {
                     slot,
                     bit: 1 << (slot % ROOM_BITS),
                 };
-                let asked = lane.room.join(&ticket, &question, 1, &mut self.replies);
+                let asked = lane.room.join(&ticket, &question, &mut self.replies);
                 asked.map(|(key, cursor)| {
                     lane.member = Some(Member {
                         key,
@@ -157,6 +160,35 @@ impl Link {
                 node.read_past(&room, from, self.reader(slot, Reason::Question));
             }
             Asked::Needs(_) | Asked::Failed => self.ask_failed(number, slot, &asking),
+        }
+    }
+
+    /// Asks who is in a room, if it is in it.
+    pub(super) fn users(&mut self, number: usize) {
+        let Some(slot) = self.slots[number] else {
+            return;
+        };
+        let lane = &self.lanes[slot];
+        if lane.asking.is_none() && lane.member.is_some() {
+            let asking = Asking {
+                ask: Ask::Users,
+                id: None,
+                tries: 0,
+            };
+            self.ask_users(number, slot, asking);
+        }
+    }
+
+    fn ask_users(&mut self, number: usize, slot: usize, asking: Asking) {
+        let lane = &mut self.lanes[slot];
+        let Some(member) = &mut lane.member else {
+            return;
+        };
+        let asked = users_as_member(&lane.room, member, None, &mut self.replies);
+        if matches!(asked, Asked::Behind) {
+            lane.asking = Some(Box::new(asking));
+            self.cursors.bits |= 1 << (slot % ROOM_BITS);
+            self.catching_up.push((number, slot));
         }
     }
 
@@ -195,7 +227,10 @@ impl Link {
             question.oldest = broker.oldest();
             question.sound =
                 !broker.lost_data && (head >= broker.oldest() || broker.trimmed() == 0);
-            question.there = match asking.want {
+            let Ask::Messages(want) = asking.ask else {
+                return;
+            };
+            question.there = match want {
                 Want::Since(Since::After(mark), _) => {
                     mark.seq >= broker.oldest() && broker.mark_at(mark.seq) == Some(mark)
                 }
@@ -229,7 +264,7 @@ impl Link {
         else {
             return;
         };
-        room.leave(member.key, &self.peer, 1);
+        room.leave(member.key, &self.peer, false);
         let left = format!("{{\"type\":\"left\",\"roomId\":\"r{number}\"}}");
         frame::put_text(&mut self.replies, left.as_bytes());
         self.lanes.remove(slot);
@@ -292,7 +327,7 @@ impl Link {
                         }
                     }
                 }
-                Note::Sent(_) | Note::Close(_) => {}
+                Note::Sent(_) | Note::Said(_) | Note::Close(_) => {}
             }
         }
     }

@@ -12,6 +12,7 @@ mod link;
 mod node;
 mod random;
 mod regressions;
+mod roster;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

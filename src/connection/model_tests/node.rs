@@ -4,16 +4,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::broker::Broker;
 use super::client::check;
-use crate::broker::Unavailable;
+use super::random::Random;
+use super::roster::Roster;
+use crate::broker::{Unavailable, payload};
 use crate::history::{Slice, Span};
 use crate::hub::catchup::{self, Reader};
 use crate::hub::driver;
 use crate::hub::peer::Note;
 use crate::hub::room::Room;
-use crate::id::{RoomId, Seq};
+use crate::id::{Incarnation, RoomId, Seq, UserId};
+use crate::presence::Change;
+use crate::presence::follow::Step;
+use crate::presence::nodes::Nodes;
 
 /// A read of the history.
 enum Read {
@@ -46,6 +52,11 @@ pub(super) struct Node {
     pub(super) acked: Seq,
     /// The number of the last event that isn't kept.
     pub(super) events: u64,
+    /// The room's roster, and who may be in it.
+    pub(super) roster: Roster,
+    nodes: Nodes,
+    other: Incarnation,
+    now: Instant,
 }
 
 const PRESENCE_MAX: usize = 3;
@@ -64,12 +75,17 @@ impl Node {
             watched: None,
             acked: Seq::ZERO,
             events: 0,
+            roster: Roster::default(),
+            nodes: Nodes::alone(),
+            other: Incarnation::random(),
+            now: Instant::now(),
         }
     }
 
     /// Lets a room go that nobody is in, and opens it anew.
     pub(super) fn open_anew(&mut self, limit: usize) {
-        let busy = !self.waiting.is_empty() || !matches!(self.past, Past::Idle);
+        let telling = driver::has_roster_work(&self.room);
+        let busy = telling || !self.waiting.is_empty() || !matches!(self.past, Past::Idle);
         if Arc::strong_count(&self.room) > 1 || !driver::is_empty(&self.room) || busy {
             return;
         }
@@ -87,7 +103,12 @@ impl Node {
     }
 
     pub(super) fn deliver(&mut self, payload: Vec<u8>) -> Result<(), String> {
-        let mend = driver::deliver(&self.room, &payload);
+        let mend = if payload::is_roster(&payload) {
+            driver::take_roster(&self.room, &payload, &self.nodes);
+            false
+        } else {
+            driver::deliver(&self.room, &payload)
+        };
         self.delivered.push_back(payload);
         if self.delivered.len() > 8 {
             self.delivered.pop_front();
@@ -96,8 +117,54 @@ impl Node {
     }
 
     pub(super) fn distrust(&mut self) -> Result<(), String> {
+        driver::assert_roster(&self.room);
         let mend = driver::distrust(&self.room);
         self.mend(mend)
+    }
+
+    /// One step of the task that tells the broker who is here; whether there was something to do.
+    pub(super) fn tell_roster(&mut self, fails: bool) -> bool {
+        self.now += Duration::from_millis(300);
+        let Some(own) = self.nodes.own() else {
+            return false;
+        };
+        match driver::roster_step(&self.room, own, self.now) {
+            Step::Rest => return false,
+            Step::Wait => {}
+            Step::Read if fails => {}
+            Step::Read => {
+                self.nodes.heard(self.other, self.now);
+                let roster = self.roster.read();
+                driver::roster_read(&self.room, &roster, &self.nodes);
+            }
+            Step::Tell(changes) => {
+                self.channel.extend(self.roster.change(&changes));
+                if fails {
+                    driver::roster_not_told(&self.room, own, changes);
+                } else {
+                    let version = self.roster.version();
+                    driver::roster_told(&self.room, changes, version);
+                }
+            }
+        }
+        true
+    }
+
+    /// Somebody on another node comes or goes.
+    pub(super) fn elsewhere(&mut self, random: &mut Random) {
+        let user = format!("other{}", random.below(3));
+        let name = (!self.roster.has(&user)).then(|| "Other".into());
+        let change = Change {
+            incarnation: self.other,
+            user: UserId::parse(&user).expect("a user's id"),
+            name,
+        };
+        self.channel.extend(self.roster.change(&[change]));
+    }
+
+    /// As the minute's comparison does.
+    pub(super) fn compare_roster(&self) {
+        driver::compare_roster(&self.room, self.roster.version());
     }
 
     /// An event that isn't kept comes.

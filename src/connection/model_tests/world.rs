@@ -151,7 +151,8 @@ impl World<'_> {
                 self.links[link].question(number, &mut self.nodes[number], want);
             }
             50..53 => self.links[link].leave(number),
-            53..71 => {
+            53 => self.links[link].users(number),
+            54..71 => {
                 let write = [200, 2_000, 64 * 1024][random.below(3)];
                 let how = random.below(5);
                 self.links[link].turn(&mut self.nodes, write, |len| match how {
@@ -163,7 +164,11 @@ impl World<'_> {
                 })?;
             }
             71..76 => node.typing(random.below(self.plan.pad))?,
-            76..88 => node.load(self.plan.fails && random.one_in(4))?,
+            76..79 => {
+                node.tell_roster(self.plan.fails && random.one_in(4));
+            }
+            79..81 => node.elsewhere(random),
+            81..88 => node.load(self.plan.fails && random.one_in(4))?,
             88..95 => node.read(self.plan.fails && random.one_in(4))?,
             95..97 => node.watch()?,
             97 => self.links[link].pong(random.below(300)),
@@ -255,6 +260,7 @@ impl World<'_> {
             } else {
                 node.distrust()?;
             }
+            node.compare_roster();
         }
         self.come_to_rest()?;
         self.links.iter().try_for_each(|link| self.is_whole(link))
@@ -267,6 +273,10 @@ impl World<'_> {
                 busy |= !node.is_idle();
                 node.load(false)?;
                 node.read(false)?;
+                busy |= node.tell_roster(false);
+                while let Some(payload) = node.channel.pop_front() {
+                    node.deliver(payload)?;
+                }
             }
             for link in &mut self.links {
                 if link.is_busy() {
@@ -302,9 +312,16 @@ impl World<'_> {
                 "r{number}: the client has {:?}, the broker {broker:?}",
                 view.last
             );
+            // In a room of many, coming and going isn't told.
+            if node.room.look(|presence| presence.members().is_quiet()) {
+                continue;
+            }
             for (user, there) in &view.present {
                 let number_of = user.strip_prefix('u').and_then(|n| n.parse::<usize>().ok());
-                let really = number_of.is_some_and(|n| self.links[n].slots[number].is_some());
+                let really = match number_of {
+                    Some(n) => self.links[n].slots[number].is_some(),
+                    None => node.roster.has(user),
+                };
                 check!(
                     *there == really,
                     "r{number}: {user} is there: told {there}, really {really}"

@@ -1,0 +1,357 @@
+//! This node among the others: it keeps its lease, judges whose has run out, and says things to all of
+//! them. What a room's members see of it is the hub's and [`crate::presence`]'s.
+//!
+//! ```text
+//!            first beat answered                 struck off by the others
+//!   no lease ───────────────────► incarnation n ─────────────────────────► no lease, n + 1
+//!      (nobody of this node is entered)   │
+//!                                         └─ drained: a last lease, for those who come back elsewhere
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::broker::{Renewal, Unavailable};
+use crate::clock::now_ms;
+use crate::hub::Hub;
+use crate::hub::command::Command;
+use crate::id::{Incarnation, NodeId, UserId};
+use crate::presence::nodes::{BEAT, Beat, LEASE};
+
+/// Who is on another node so long after a drained node closed the connection never left; and half a second
+/// to set out.
+const HAND_OVER: Duration = Duration::from_millis(8_500);
+/// Users who came or went that go with one beat.
+const MOVES: usize = 5_000;
+/// After a beat that failed.
+const PAUSE: Duration = Duration::from_millis(500);
+/// After a lease's end, before it is looked for.
+const A_MOMENT: Duration = Duration::from_millis(20);
+/// How long the last beat may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A handle to the cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hub: Hub,
+    node: NodeId,
+    started_at: u64,
+    draining: AtomicBool,
+    last: Mutex<Last>,
+}
+
+/// What the last beat left for the next, and for those who ask.
+struct Last {
+    /// Every node that has a lease, as it described itself.
+    nodes: Vec<(Incarnation, About)>,
+    strike: Vec<Incarnation>,
+    at: Instant,
+    stored: u64,
+    cpu: Duration,
+}
+
+/// What a node says of itself; http.md's `/api/stats`. Times are Unix milliseconds, `uptime` is seconds, the
+/// rates are those since the beat before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // named as on the wire
+pub struct About {
+    pub node_id: String,
+    pub version: String,
+    pub started_at: u64,
+    pub uptime: u64,
+    pub connections: usize,
+    pub rooms: usize,
+    /// Rooms in which it is the first that has somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rooms_led: Option<usize>,
+    pub messages_per_second: f64,
+    pub memory_bytes: u64,
+    pub cpu_percent: f64,
+    pub last_heartbeat: u64,
+    pub draining: bool,
+}
+
+/// All nodes together.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // named as on the wire
+pub struct Stats {
+    pub total_nodes: usize,
+    pub total_connections: usize,
+    /// Rooms with somebody in them, each counted once.
+    pub total_rooms: usize,
+    pub messages_per_second: f64,
+    pub nodes: Vec<About>,
+}
+
+/// Not every node could be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAll;
+
+/// An incarnation while it lasts.
+struct Life {
+    own: Incarnation,
+    first: bool,
+    /// All users must be told of anew.
+    anew: bool,
+}
+
+impl Life {
+    fn new() -> Life {
+        Life {
+            own: Incarnation::random(),
+            first: true,
+            anew: true,
+        }
+    }
+}
+
+impl Cluster {
+    /// A node without a lease yet.
+    pub fn new(hub: Hub, node: NodeId) -> Cluster {
+        let last = Last {
+            nodes: Vec::new(),
+            strike: Vec::new(),
+            at: Instant::now(),
+            stored: 0,
+            cpu: cpu_time(),
+        };
+        let inner = Inner {
+            hub,
+            node,
+            started_at: now_ms(),
+            draining: AtomicBool::new(false),
+            last: Mutex::new(last),
+        };
+        Cluster {
+            inner: Arc::new(inner),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // Nothing under this lock panics half-way through a change.
+        self.inner
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the lease, and judges the others; without end.
+    pub async fn run(&self) {
+        let mut life = Life::new();
+        if let Some(own) = self.inner.hub.nodes().own() {
+            // The embedded broker's one node needs no lease.
+            life.own = own;
+        }
+        loop {
+            let pause = self.beat(&mut life).await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One beat; gives the time until the next.
+    async fn beat(&self, life: &mut Life) -> Duration {
+        let (hub, sent) = (&self.inner.hub, Instant::now());
+        let anew = std::mem::take(&mut life.anew);
+        if anew {
+            hub.all_anew();
+        }
+        let (users, about) = (hub.moves(MOVES), self.describe(sent));
+        let strike = self.last().strike.clone();
+        let renewal = Renewal {
+            own: life.own,
+            first: life.first,
+            about: &about,
+            lease: LEASE,
+            strike: &strike,
+            anew,
+            users: &users,
+        };
+        let answer = hub.broker().beat(&renewal).await;
+        let now = Instant::now();
+        let Ok(beat) = answer else {
+            hub.take_back(users);
+            life.anew = anew;
+            hub.nodes().fault(now);
+            return PAUSE;
+        };
+        if !beat.listed {
+            self.given_up(life, now);
+            return Duration::ZERO;
+        }
+        if std::mem::take(&mut life.first) {
+            hub.nodes().begin(life.own, now);
+            hub.assert_rosters();
+        }
+        // The list of users may have run out with the lease.
+        life.anew = !beat.held;
+        self.judge(&beat, sent, now);
+        if users.len() == MOVES {
+            return A_MOMENT;
+        }
+        until_next(&beat, now)
+    }
+
+    /// The others gave this node up, or the broker has forgotten all nodes: another life begins, and
+    /// enters its users again.
+    fn given_up(&self, life: &mut Life, now: Instant) {
+        tracing::warn!(incarnation = %life.own, "this node was given up by the others; it enters anew");
+        self.inner.hub.nodes().given_up(now);
+        *life = Life::new();
+    }
+
+    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) {
+        let hub = &self.inner.hub;
+        let verdict = hub.nodes().judge(beat, sent, now);
+        let living = beat.nodes.iter().filter(|(_, left, _)| left.is_some());
+        let living =
+            living.filter_map(|(of, _, about)| Some((*of, serde_json::from_slice(about).ok()?)));
+        {
+            let mut last = self.last();
+            last.nodes = living.collect();
+            last.strike = hub.nodes().struck(beat);
+        }
+        if !verdict.dead.is_empty() {
+            tracing::warn!(nodes = ?verdict.dead, "given up: their leases have run out");
+            hub.bury(&verdict.dead);
+        }
+        if verdict.read_again {
+            hub.doubt_rosters();
+        }
+    }
+
+    /// Says goodbye: the lease is left to run out when those who were sent away have had the time to come
+    /// back elsewhere.
+    pub async fn farewell(&self) {
+        let Some(own) = self.inner.hub.nodes().own() else {
+            return;
+        };
+        let about = self.describe(Instant::now());
+        let renewal = Renewal {
+            own,
+            first: false,
+            about: &about,
+            lease: HAND_OVER,
+            strike: &[],
+            users: &[],
+            anew: true,
+        };
+        let last = tokio::time::timeout(FAREWELL, self.inner.hub.broker().beat(&renewal)).await;
+        if !matches!(last, Ok(Ok(_))) {
+            tracing::warn!("couldn't take leave of the other nodes; they will find out");
+        }
+    }
+
+    /// The node is being drained.
+    pub fn draining(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn describe(&self, now: Instant) -> Vec<u8> {
+        let (hub, cpu) = (&self.inner.hub, cpu_time());
+        let mut last = self.last();
+        let passed = now.duration_since(last.at).as_secs_f64().max(1e-3);
+        let stored = hub.stored();
+        let about = About {
+            node_id: self.inner.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.inner.started_at,
+            uptime: now_ms().saturating_sub(self.inner.started_at) / 1_000,
+            connections: hub.connection_count(),
+            rooms: hub.room_count(),
+            rooms_led: Some(hub.rooms_led()),
+            messages_per_second: rounded((stored - last.stored) as f64 / passed),
+            memory_bytes: resident_bytes(),
+            cpu_percent: rounded((cpu - last.cpu.min(cpu)).as_secs_f64() / passed * 100.0),
+            last_heartbeat: now_ms(),
+            draining: self.inner.draining.load(Ordering::Relaxed),
+        };
+        (last.at, last.stored, last.cpu) = (now, stored, cpu);
+        // It has no key that is no string: it can't fail.
+        serde_json::to_vec(&about).unwrap_or_default()
+    }
+
+    /// All nodes that live, as they were some seconds ago at most.
+    pub fn stats(&self) -> Stats {
+        let mut nodes: Vec<About> = self
+            .last()
+            .nodes
+            .iter()
+            .map(|(_, about)| about.clone())
+            .collect();
+        nodes.sort_by(|one, other| one.node_id.cmp(&other.node_id));
+        let total_rooms = nodes
+            .iter_mut()
+            .filter_map(|node| node.rooms_led.take())
+            .sum();
+        Stats {
+            total_nodes: nodes.len(),
+            total_connections: nodes.iter().map(|node| node.connections).sum(),
+            total_rooms,
+            messages_per_second: rounded(nodes.iter().map(|node| node.messages_per_second).sum()),
+            nodes,
+        }
+    }
+
+    /// Users with a connection anywhere, as of some seconds ago: the next `max` after `after`.
+    ///
+    /// # Errors
+    /// Where the broker can't be reached.
+    pub async fn online(
+        &self,
+        after: Option<&UserId>,
+        max: usize,
+    ) -> Result<Vec<(UserId, Arc<str>)>, Unavailable> {
+        let nodes: Vec<Incarnation> = self.last().nodes.iter().map(|(of, _)| *of).collect();
+        self.inner.hub.broker().online(&nodes, after, max).await
+    }
+
+    /// Says something to every node that lives.
+    ///
+    /// # Errors
+    /// Where one of them may not have heard it.
+    pub async fn command(&self, command: &Command) -> Result<(), NotAll> {
+        let hub = &self.inner.hub;
+        let heard = hub.broker().command(&command.to_bytes(), hub).await;
+        let living = self.last().nodes.len();
+        match heard {
+            Ok(heard) if heard >= living => Ok(()),
+            _ => Err(NotAll),
+        }
+    }
+}
+
+/// The next beat is due in its time, or when a lease runs out, if that is earlier: so a death is noticed
+/// at once.
+fn until_next(beat: &Beat, now: Instant) -> Duration {
+    let ends = beat.nodes.iter().filter_map(|(_, left, _)| *left);
+    let first = ends.min().map_or(BEAT, |left| left + A_MOMENT);
+    let due = BEAT.saturating_sub(now.elapsed());
+    first.min(due).max(A_MOMENT)
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Duration::from_secs(seconds) + Duration::from_nanos(nanos)
+}
+
+/// What of this process is in memory; 0 where the system doesn't say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or_default() * rustix::param::page_size() as u64
+}

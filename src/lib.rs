@@ -56,6 +56,7 @@
 //! - [`broker`]: the contract, and its two keepers
 //! - [`presence`]: who is in a room
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
+//! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
 //! - [`http`]: routes, the upgrade, probes
 //! - [`server`]: builds every part, accepts, ends in order
@@ -66,6 +67,7 @@ pub mod broker;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod drain;
 pub mod history;
 pub mod http;
 pub mod hub;

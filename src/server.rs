@@ -20,9 +20,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::auth::Verifier;
 use crate::broker;
 use crate::config::{BrokerConfig, Config};
+use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
-use crate::protocol::close::Close;
 use crate::shutdown::{Shutdown, SocketCount};
 
 /// Connections that the kernel holds until they are accepted.
@@ -67,7 +67,9 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     }
     tracing::info!(%address, capacity, "listening");
     on_listen(address);
-    let (grace, shutdown) = (config.shutdown_grace, Shutdown::default());
+    let grace = config.shutdown_grace;
+    let spread = drain::spread_within(config.drain_spread, grace);
+    let shutdown = Shutdown::default();
     let verifier = Verifier::new(&config.jwt);
     let app = Arc::new(App {
         config,
@@ -77,7 +79,7 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         capacity,
     });
     let accepting = tokio::spawn(accept(listener, app));
-    let status = until_ended(signals, &hub, &shutdown, grace).await;
+    let status = until_ended(signals, &hub, &shutdown, (spread, grace)).await;
     accepting.abort();
     background.abort();
     Ok(status)
@@ -178,11 +180,12 @@ fn close_after<B>(mut response: hyper::Response<B>) -> hyper::Response<B> {
     response
 }
 
+/// Serves until a signal, and lets everyone go then; gives the exit status.
 async fn until_ended(
     (mut terminate, mut interrupt): (Signal, Signal),
     hub: &Hub,
     shutdown: &Shutdown,
-    grace: Duration,
+    (spread, grace): (Duration, Duration),
 ) -> u8 {
     let mut signalled = async || {
         tokio::select! {
@@ -191,22 +194,11 @@ async fn until_ended(
         }
     };
     let name = signalled().await;
-    let connections = hub.connection_count();
-    tracing::info!(signal = name, connections, "shutting down");
-    shutdown.begin();
-    hub.close_all(Close::Leaving);
-    tokio::select! {
-        () = shutdown.all_gone() => {
-            tracing::info!("all connections are closed");
-            0
-        }
-        () = tokio::time::sleep(grace) => {
-            tracing::warn!(connections = hub.connection_count(), "ended with connections still open");
-            1
-        }
-        _ = signalled() => {
-            tracing::warn!(connections = hub.connection_count(), "ended at once by a second signal");
-            1
-        }
-    }
+    tracing::info!(signal = name, "shutting down");
+    let hurry = async {
+        signalled().await;
+    };
+    drain::run(hub, shutdown, spread, grace, hurry)
+        .await
+        .status()
 }

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 10] = [
     &["history"],
     &["auth", "broker", "presence"],
     &["hub"],
-    &["connection"],
+    &["connection", "drain"],
     &["http"],
     &["server"],
     &["commands"],

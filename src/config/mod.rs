@@ -34,6 +34,7 @@ pub const TOKEN_LIFE: RangeInclusive<Duration> =
 const DAY: u64 = 86_400;
 /// The time limits of connections: short enough to test with, long enough for any line.
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const SPREADS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3650 * DAY);
 
 /// Everything a node can be told. Its `Debug` shows no secret.
@@ -61,6 +62,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// A stopping node ends what is still open after that long, 100 ms to 1 h.
     pub shutdown_grace: Duration,
+    /// A stopping node lets its connections go over that long at most, up to 1 h.
+    pub drain_spread: Duration,
     /// A client that takes no byte for so long is closed, 100 ms to 1 h.
     pub slow_client_timeout: Duration,
     /// Rooms of more users get no presence events, 0 to 1,000,000.
@@ -150,6 +153,7 @@ impl Config {
             heartbeat: reader.duration(var::HEARTBEAT_INTERVAL, WAITS)?,
             handshake_timeout: reader.duration(var::HANDSHAKE_TIMEOUT, WAITS)?,
             shutdown_grace: reader.duration(var::SHUTDOWN_GRACE, WAITS)?,
+            drain_spread: reader.duration(var::DRAIN_SPREAD, SPREADS)?,
             slow_client_timeout: reader.duration(var::SLOW_CLIENT_TIMEOUT, WAITS)?,
             presence_events_max: reader.whole(var::PRESENCE_EVENTS_MAX, 0..=1_000_000)?,
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,

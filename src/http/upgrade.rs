@@ -50,18 +50,21 @@ pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 fn upgrade(app: Arc<App>, mut request: Request) -> Response {
+    // Before anything else: from here on the drain waits for it.
+    let Some(present) = app.shutdown.enter() else {
+        return HttpError::DRAINING.into_response();
+    };
     match check(&app, &request) {
         Err(error) => error.into_response(),
         Ok((identity, accept)) => {
             let selects = words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
                 .any(|offer| offer == SUBPROTOCOL);
             let upgraded = hyper::upgrade::on(&mut request);
-            let shutdown = app.shutdown.clone();
             // Counted until the connection ends, not only until the HTTP conversation does.
             let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
-            shutdown.spawn(async move {
+            tokio::spawn(async move {
                 serve(app, identity, upgraded).await;
-                drop(counted);
+                drop((counted, present));
             });
             switching_protocols(&accept, selects)
         }
@@ -101,9 +104,6 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// Checks all that can refuse; gives who it is and the accept key.
 fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> {
-    if app.shutdown.is_draining() {
-        return Err(HttpError::DRAINING);
-    }
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
@@ -172,8 +172,8 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     greet(&app, &peer, wire.replies());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
     let session = Session::new(app.hub.clone(), peer.clone(), bounds(&app));
-    // The hub knows the connection from here on: a drain that begins earlier is seen now, a later one
-    // finds it there.
+    // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
+    // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
         peer.note(Note::Close(Close::Leaving));
     }

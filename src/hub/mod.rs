@@ -26,12 +26,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use self::peer::{Note, Peer};
+use self::peer::Peer;
 use self::room::Room;
 use crate::broker::{Broker, Deliver};
 use crate::history::Span;
 use crate::id::{RoomId, Seq, ShortId};
-use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
@@ -113,10 +112,9 @@ impl Hub {
         lock(&self.inner.peers).remove(&peer.id);
     }
 
-    /// Orders every connection to end.
-    pub fn close_all(&self, why: Close) {
-        let peers: Vec<_> = lock(&self.inner.peers).values().cloned().collect();
-        peers.iter().for_each(|peer| peer.note(Note::Close(why)));
+    /// The connections that there are, in no order.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        lock(&self.inner.peers).values().cloned().collect()
     }
 
     /// The room of that id; begins to open it if it isn't up.

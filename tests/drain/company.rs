@@ -162,9 +162,9 @@ impl Cluster {
 
 async fn reach(progress: &watch::Sender<Progress>, what: &str, is_so: impl Fn(&Progress) -> bool) {
     let mut progress = progress.subscribe();
-    let waited = tokio::time::timeout(4 * PATIENCE, progress.wait_for(is_so)).await;
-    let there = waited.is_ok();
-    drop(waited);
+    let come = progress.wait_for(|progress| progress.failed > 0 || is_so(progress));
+    let waited = tokio::time::timeout(4 * PATIENCE, come).await;
+    let there = waited.is_ok_and(|there| there.is_ok_and(|progress| progress.failed == 0));
     assert!(there, "waited for all {what}: {:?}", *progress.borrow());
 }
 

@@ -76,6 +76,19 @@ pub(crate) struct Progress {
     pub(crate) joined: usize,
     pub(crate) moved: usize,
     pub(crate) quiet: usize,
+    /// One that failed ends the wait for all.
+    pub(crate) failed: usize,
+}
+
+/// Says that a member has failed, if it does.
+struct Watched(watch::Sender<Progress>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_modify(|progress| progress.failed += 1);
+        }
+    }
 }
 
 /// A connected member.
@@ -98,6 +111,7 @@ impl Member {
         mut orders: watch::Receiver<Order>,
         progress: watch::Sender<Progress>,
     ) -> Story {
+        let _watched = Watched(progress.clone());
         let (ws, node) = connect(&profile, &way, 0).await;
         let follow = Follow::new(&profile.name);
         let mut member = Self {

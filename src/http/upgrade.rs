@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
+use super::caller::bearer;
 use super::error::HttpError;
 use crate::auth::{Denied, Identity};
 use crate::connection::session::{Bounds, Session, now_ms};
@@ -139,13 +140,8 @@ fn token(request: &Request) -> Option<String> {
         return Some(token);
     }
     let headers = request.headers();
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' '))
-        && scheme.eq_ignore_ascii_case("bearer")
-    {
-        return Some(token.trim().to_owned());
+    if let Some(token) = bearer(headers).and_then(|token| std::str::from_utf8(token).ok()) {
+        return Some(token.to_owned());
     }
     let mut offers = words(headers, header::SEC_WEBSOCKET_PROTOCOL);
     offers

@@ -40,6 +40,7 @@
 //! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/liveness.rs` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
+//! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
 //!
 //! # Layout, lowest first
@@ -58,7 +59,7 @@
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
 //! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
-//! - [`http`]: routes, the upgrade, probes
+//! - [`http`]: routes, who calls, the upgrade, probes
 //! - [`server`]: builds every part, accepts, ends in order
 //! - [`commands`]: what `main` can be told
 

@@ -8,7 +8,6 @@
 //!                                         └─ drained: a last lease, for those who come back elsewhere
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use crate::hub::Hub;
 use crate::hub::command::Command;
 use crate::id::{Incarnation, NodeId, UserId};
 use crate::presence::nodes::{BEAT, Beat, LEASE};
+use crate::shutdown::Shutdown;
 
 /// Who is on another node so long after a drained node closed the connection never left; and half a second
 /// to set out.
@@ -44,7 +44,7 @@ struct Inner {
     hub: Hub,
     node: NodeId,
     started_at: u64,
-    draining: AtomicBool,
+    shutdown: Shutdown,
     last: Mutex<Last>,
 }
 
@@ -117,7 +117,7 @@ impl Life {
 
 impl Cluster {
     /// A node without a lease yet.
-    pub fn new(hub: Hub, node: NodeId) -> Cluster {
+    pub fn new(hub: Hub, node: NodeId, shutdown: Shutdown) -> Cluster {
         let last = Last {
             nodes: Vec::new(),
             strike: Vec::new(),
@@ -129,7 +129,7 @@ impl Cluster {
             hub,
             node,
             started_at: now_ms(),
-            draining: AtomicBool::new(false),
+            shutdown,
             last: Mutex::new(last),
         };
         Cluster {
@@ -171,7 +171,7 @@ impl Cluster {
             own: life.own,
             first: life.first,
             about: &about,
-            lease: LEASE,
+            lease: self.lease(),
             strike: &strike,
             anew,
             users: &users,
@@ -229,6 +229,15 @@ impl Cluster {
         }
     }
 
+    /// A draining node's lease lasts as long as the last one, whichever beat comes last.
+    fn lease(&self) -> Duration {
+        if self.inner.shutdown.is_draining() {
+            HAND_OVER
+        } else {
+            LEASE
+        }
+    }
+
     /// Says goodbye: the lease is left to run out when those who were sent away have had the time to come
     /// back elsewhere.
     pub async fn farewell(&self) {
@@ -240,7 +249,7 @@ impl Cluster {
             own,
             first: false,
             about: &about,
-            lease: HAND_OVER,
+            lease: self.lease(),
             strike: &[],
             users: &[],
             anew: true,
@@ -249,11 +258,6 @@ impl Cluster {
         if !matches!(last, Ok(Ok(_))) {
             tracing::warn!("couldn't take leave of the other nodes; they will find out");
         }
-    }
-
-    /// The node is being drained.
-    pub fn draining(&self) {
-        self.inner.draining.store(true, Ordering::Relaxed);
     }
 
     fn describe(&self, now: Instant) -> Vec<u8> {
@@ -273,7 +277,7 @@ impl Cluster {
             memory_bytes: resident_bytes(),
             cpu_percent: rounded((cpu - last.cpu.min(cpu)).as_secs_f64() / passed * 100.0),
             last_heartbeat: now_ms(),
-            draining: self.inner.draining.load(Ordering::Relaxed),
+            draining: self.inner.shutdown.is_draining(),
         };
         (last.at, last.stored, last.cpu) = (now, stored, cpu);
         // It has no key that is no string: it can't fail.

@@ -41,6 +41,7 @@
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
+//! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
 //!
 //! # Layout, lowest first
@@ -58,8 +59,9 @@
 //! - [`broker`]: the contract, and its two keepers
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
+//! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
-//! - [`http`]: routes, the upgrade, probes
+//! - [`http`]: routes, who calls, the upgrade, probes
 //! - [`server`]: builds every part, accepts, ends in order
 //! - [`commands`]: what `main` can be told
 
@@ -70,6 +72,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod drain;
 pub mod history;
 pub mod http;
 pub mod hub;

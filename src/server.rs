@@ -21,9 +21,9 @@ use crate::auth::Verifier;
 use crate::broker;
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
+use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
-use crate::protocol::close::Close;
 use crate::shutdown::{Shutdown, SocketCount};
 
 /// Connections that the kernel holds until they are accepted.
@@ -53,7 +53,8 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let address = listener.local_addr()?;
     let (broker, driver) = broker::build(&config).map_err(io::Error::other)?;
     let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
-    let cluster = Cluster::new(hub.clone(), config.node_id.clone());
+    let shutdown = Shutdown::default();
+    let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
     let background = {
         let (hub, cluster) = (hub.clone(), cluster.clone());
         tokio::spawn(async move {
@@ -70,7 +71,8 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     }
     tracing::info!(%address, capacity, "listening");
     on_listen(address);
-    let (grace, shutdown) = (config.shutdown_grace, Shutdown::default());
+    let grace = config.shutdown_grace;
+    let spread = drain::spread_within(config.drain_spread, grace);
     let verifier = Verifier::new(&config.jwt);
     let app = Arc::new(App {
         config,
@@ -81,7 +83,7 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         capacity,
     });
     let accepting = tokio::spawn(accept(listener, app));
-    let status = until_ended(signals, &hub, &shutdown, grace).await;
+    let status = until_ended(signals, &hub, &shutdown, (spread, grace)).await;
     cluster.farewell().await;
     accepting.abort();
     background.abort();
@@ -183,11 +185,12 @@ fn close_after<B>(mut response: hyper::Response<B>) -> hyper::Response<B> {
     response
 }
 
+/// Serves until a signal, and lets everyone go then; gives the exit status.
 async fn until_ended(
     (mut terminate, mut interrupt): (Signal, Signal),
     hub: &Hub,
     shutdown: &Shutdown,
-    grace: Duration,
+    (spread, grace): (Duration, Duration),
 ) -> u8 {
     let mut signalled = async || {
         tokio::select! {
@@ -196,22 +199,11 @@ async fn until_ended(
         }
     };
     let name = signalled().await;
-    let connections = hub.connection_count();
-    tracing::info!(signal = name, connections, "shutting down");
-    shutdown.begin();
-    hub.close_all(Close::Leaving);
-    tokio::select! {
-        () = shutdown.all_gone() => {
-            tracing::info!("all connections are closed");
-            0
-        }
-        () = tokio::time::sleep(grace) => {
-            tracing::warn!(connections = hub.connection_count(), "ended with connections still open");
-            1
-        }
-        _ = signalled() => {
-            tracing::warn!(connections = hub.connection_count(), "ended at once by a second signal");
-            1
-        }
-    }
+    tracing::info!(signal = name, "shutting down");
+    let hurry = async {
+        signalled().await;
+    };
+    drain::run(hub, shutdown, spread, grace, hurry)
+        .await
+        .status()
 }

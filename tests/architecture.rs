@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 12] = [
     &["broker"],
     &["hub"],
     &["cluster"],
-    &["connection"],
+    &["connection", "drain"],
     &["http"],
     &["server"],
     &["commands"],

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -115,6 +115,58 @@ fn a_lost_connection_loses_and_doubles_no_line() {
         .map(|(_, text)| text)
         .collect();
     assert_eq!(of_ann, ["before", "missed\\u{1b}[2J"], "{shown:?}");
+}
+
+#[test]
+fn who_is_told_to_reconnect_comes_back_after_that_long_and_goes_on() {
+    const AWAY: Duration = Duration::from_millis(700);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", listener.local_addr().expect("its address"));
+    let server = thread::spawn(move || {
+        let mut socket = greet(&listener);
+        let join = hear(&mut socket, "join");
+        send(&mut socket, &history(&join, &[message(1, "before")], None));
+        let payload = json!({"reason": "draining", "delayMs": AWAY.as_millis() as u64});
+        let told = Instant::now();
+        send(
+            &mut socket,
+            &json!({"type": "reconnect", "payload": payload}),
+        );
+        let away = tungstenite::protocol::CloseFrame {
+            code: 1001.into(),
+            reason: "the server is shutting down".into(),
+        };
+        socket.close(Some(away)).expect("the client listens");
+        assert!(matches!(socket.read(), Ok(Message::Close(_))));
+        drop(socket);
+
+        let mut socket = greet(&listener);
+        let away = told.elapsed();
+        assert!(away >= AWAY, "back after {away:?} already");
+        let join = hear(&mut socket, "join");
+        let since = &join["payload"]["since"];
+        assert_eq!(*since, json!({"seq": 1, "id": "id1"}));
+        send(
+            &mut socket,
+            &history(&join, &[message(2, "meanwhile")], Some(true)),
+        );
+        // It goes on until its user is done.
+        assert!(matches!(socket.read(), Ok(Message::Close(_))));
+    });
+    let mut client = chat(&url, "a.b.c");
+    let mut input = client.stdin.take().expect("its input");
+    let output = BufReader::new(client.stdout.take().expect("its output"));
+    let mut shown = Vec::new();
+    for line in output.lines().map_while(Result::ok) {
+        if line.ends_with("ann: meanwhile") {
+            writeln!(input, "/quit").expect("it reads");
+        }
+        shown.push(line);
+    }
+    server.join().expect("the server's side of it");
+    assert_eq!(client.wait().expect("its end").code(), Some(0), "{shown:?}");
+    let told = |line: &String| line.contains("the server is shutting down");
+    assert!(shown.iter().any(told), "{shown:?}");
 }
 
 #[test]

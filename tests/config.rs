@@ -75,10 +75,12 @@ fn a_secret_is_enough_and_the_rest_has_the_documented_defaults() {
     assert_eq!(config.heartbeat, Duration::from_secs(30));
     assert_eq!(config.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!(config.drain_spread, Duration::from_secs(5));
     assert_eq!(config.slow_client_timeout, Duration::from_secs(30));
     assert_eq!(config.presence_events_max, 500);
     assert_eq!(config.max_connections, 100_000);
     assert_eq!(config.max_rooms_per_connection, 200);
+    assert_eq!(config.api_key, None);
     assert_eq!(config.jwt.expires_in, Duration::from_secs(86_400));
     assert_eq!(config.log_level, LogLevel::Info);
 }
@@ -152,10 +154,12 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("HEARTBEAT_INTERVAL", "1e3", "\"1e3\"", "a duration"),
         ("HANDSHAKE_TIMEOUT", "2h", "\"2h\"", "to 1h"),
         ("SHUTDOWN_GRACE", "-1s", "\"-1s\"", "from 100ms"),
+        ("DRAIN_SPREAD", "2h", "\"2h\"", "to 1h"),
         ("PRESENCE_EVENTS_MAX", "many", "\"many\"", "whole number"),
         ("SLOW_CLIENT_TIMEOUT", "never", "\"never\"", "a duration"),
         ("MAX_CONNECTIONS", "1e6", "\"1e6\"", "whole number"),
         ("MAX_ROOMS_PER_CONNECTION", "-2", "\"-2\"", "whole number"),
+        ("API_KEY", "too-short", "9 bytes", "at least 16 bytes"),
         ("NODE_ID", "node 1", "\"node 1\"", "1 to 64 letters"),
         (
             "LOG_LEVEL",

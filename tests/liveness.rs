@@ -293,7 +293,12 @@ async fn who_reads_slowly_stays_and_is_told_what_it_missed() {
 #[tokio::test]
 async fn no_token_secret_or_text_is_logged() {
     let redis = Redis::start().await;
-    let env = [("LOG_LEVEL", "debug"), ("MAX_ROOMS_PER_CONNECTION", "2")];
+    let key = "the-key-of-the-operator";
+    let env = [
+        ("LOG_LEVEL", "debug"),
+        ("MAX_ROOMS_PER_CONNECTION", "2"),
+        ("API_KEY", key),
+    ];
     let mut node = Node::on_with(&redis, &env).await;
     let text = "the-words-that-were-said";
     let tokens = ["by-query", "by-header", "by-list", "expired"].map(|user| match user {
@@ -333,7 +338,7 @@ async fn no_token_secret_or_text_is_logged() {
     assert_eq!(node.stop().await.code(), Some(0));
 
     let signatures = tokens.iter().map(|token| token.rsplit('.').next().unwrap());
-    let secrets: Vec<&str> = signatures.chain([SECRET, text, "eyJ"]).collect();
+    let secrets: Vec<&str> = signatures.chain([SECRET, key, text, "eyJ"]).collect();
     let lines = node.logs();
     for line in &lines {
         let found = secrets.iter().find(|secret| line.contains(**secret));

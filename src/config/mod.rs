@@ -27,6 +27,8 @@ use variables as var;
 
 /// Shortest HS256 secret, in bytes: the hash's own length, as RFC 7518, section 3.2 asks for.
 pub const MIN_SECRET: usize = 32;
+/// Shortest key of an operator, in bytes: drawn at random from letters it has 95 bits.
+pub const MIN_API_KEY: usize = 16;
 /// What the life of a token may be.
 pub const TOKEN_LIFE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3650 * DAY);
@@ -34,6 +36,7 @@ pub const TOKEN_LIFE: RangeInclusive<Duration> =
 const DAY: u64 = 86_400;
 /// The time limits of connections: short enough to test with, long enough for any line.
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const SPREADS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3650 * DAY);
 
 /// Everything a node can be told. Its `Debug` shows no secret.
@@ -61,6 +64,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// A stopping node ends what is still open after that long, 100 ms to 1 h.
     pub shutdown_grace: Duration,
+    /// A stopping node lets its connections go over that long at most, up to 1 h.
+    pub drain_spread: Duration,
     /// A client that takes no byte for so long is closed, 100 ms to 1 h.
     pub slow_client_timeout: Duration,
     /// Rooms of more users get no presence events, 0 to 1,000,000.
@@ -69,6 +74,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Rooms of one connection, up to 100,000; 0 is off.
     pub max_rooms_per_connection: usize,
+    /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
+    pub api_key: Option<Secret>,
     /// This node's name.
     pub node_id: NodeId,
     /// What is logged.
@@ -150,10 +157,12 @@ impl Config {
             heartbeat: reader.duration(var::HEARTBEAT_INTERVAL, WAITS)?,
             handshake_timeout: reader.duration(var::HANDSHAKE_TIMEOUT, WAITS)?,
             shutdown_grace: reader.duration(var::SHUTDOWN_GRACE, WAITS)?,
+            drain_spread: reader.duration(var::DRAIN_SPREAD, SPREADS)?,
             slow_client_timeout: reader.duration(var::SLOW_CLIENT_TIMEOUT, WAITS)?,
             presence_events_max: reader.whole(var::PRESENCE_EVENTS_MAX, 0..=1_000_000)?,
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
+            api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
             node_id: node_id(reader)?,
             log_level: log_level(reader)?,
             log_format: log_format(reader)?,
@@ -253,7 +262,9 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let source = |name: &str| match name {
-            "JWT_SECRET" | "JWT_PREVIOUS_SECRET" | "REDIS_PASSWORD" => Some(SECRET.to_owned()),
+            "JWT_SECRET" | "JWT_PREVIOUS_SECRET" | "REDIS_PASSWORD" | "API_KEY" => {
+                Some(SECRET.to_owned())
+            }
             _ => None,
         };
         let shown = format!("{:?}", Config::read(&source).unwrap());

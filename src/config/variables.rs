@@ -47,10 +47,12 @@ variables! {
     HEARTBEAT_INTERVAL = "30s", "time between pings; a peer that answers none in that time is dropped";
     HANDSHAKE_TIMEOUT = "10s", "a request head must be complete after that long";
     SHUTDOWN_GRACE = "10s", "then a stopping node ends whatever is still open";
+    DRAIN_SPREAD = "5s", "longest time over which a stopping node lets its clients go; at most half of SHUTDOWN_GRACE";
     PRESENCE_EVENTS_MAX = "500", "rooms of more users get no user_joined and user_left";
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";
     LOG_LEVEL = "info", "error, warn, info, debug or trace";
     LOG_FORMAT = "json", "json or pretty; pretty where unset on a terminal";

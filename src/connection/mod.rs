@@ -9,6 +9,7 @@
 //! ```
 
 mod answers;
+mod farewell;
 pub mod heartbeat;
 mod lane;
 #[cfg(test)]
@@ -262,6 +263,7 @@ impl<H: Handler> Connection<H> {
         if matches!(why, Close::Broken | Close::Silent) {
             return;
         }
+        farewell::put(why, self.wire.replies());
         self.wire.say_close(why);
         let garbled = matches!(why, Close::Protocol | Close::NotUtf8 | Close::TooBig);
         let goodbye = poll_fn(|cx| {

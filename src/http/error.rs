@@ -1,25 +1,27 @@
 //! The one place where a refusal becomes an HTTP response: a status, the JSON body
 //! `{"code": …, "message": …}`, and the headers that its status asks for.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 /// A refusal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpError {
     status: StatusCode,
     code: &'static str,
-    message: &'static str,
+    message: Cow<'static, str>,
     /// Seconds after which to try again.
     retry_after: Option<u16>,
 }
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     code: &'static str,
-    message: &'static str,
+    message: &'a str,
 }
 
 impl HttpError {
@@ -39,39 +41,55 @@ impl HttpError {
         "connect with a WebSocket, version 13",
     );
     /// The node is shutting down.
-    pub const DRAINING: HttpError = HttpError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "DRAINING",
-        "the server is shutting down",
-    )
-    .retry_after(1);
+    pub const DRAINING: HttpError = HttpError::later("DRAINING", "the server is shutting down", 1);
     /// The node has as many connections as it takes.
-    pub const AT_CAPACITY: HttpError = HttpError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "AT_CAPACITY",
-        "the server takes no more connections",
-    )
-    .retry_after(5);
+    pub const AT_CAPACITY: HttpError =
+        HttpError::later("AT_CAPACITY", "the server takes no more connections", 5);
+    /// The request's body is larger than any that is taken.
+    pub const BODY_TOO_LARGE: HttpError = HttpError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "BODY_TOO_LARGE",
+        "the body may have 64 KiB at most",
+    );
 
     const fn new(status: StatusCode, code: &'static str, message: &'static str) -> HttpError {
         HttpError {
             status,
             code,
-            message,
+            message: Cow::Borrowed(message),
             retry_after: None,
         }
     }
 
-    const fn retry_after(self, seconds: u16) -> HttpError {
+    /// 503: what can't be had now may be had after so many seconds.
+    const fn later(code: &'static str, message: &'static str, seconds: u16) -> HttpError {
         HttpError {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code,
+            message: Cow::Borrowed(message),
             retry_after: Some(seconds),
-            ..self
         }
     }
 
     /// A request that isn't what it should be.
     pub fn bad_request(message: &'static str) -> HttpError {
         HttpError::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// A body that is no JSON.
+    pub fn invalid_json(message: String) -> HttpError {
+        HttpError {
+            message: message.into(),
+            ..HttpError::new(StatusCode::BAD_REQUEST, "INVALID_JSON", "")
+        }
+    }
+
+    /// JSON of which something is missing or wrong; `message` names the field.
+    pub fn invalid_payload(message: String) -> HttpError {
+        HttpError {
+            message: message.into(),
+            ..HttpError::new(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", "")
+        }
     }
 
     /// A token is missing or not good.
@@ -84,7 +102,7 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let body = Body {
             code: self.code,
-            message: self.message,
+            message: &self.message,
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();

@@ -1,6 +1,8 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! errors in [`error`].
+//! errors in [`error`]; who calls is said by [`caller`], and what they sent by [`body`].
 
+pub mod body;
+pub mod caller;
 pub mod error;
 pub mod health;
 pub mod upgrade;

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
+use super::caller::bearer;
 use super::error::HttpError;
 use crate::auth::{Denied, Identity};
 use crate::clock::now_ms;
@@ -51,18 +52,21 @@ pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 fn upgrade(app: Arc<App>, mut request: Request) -> Response {
+    // Before anything else: from here on the drain waits for it.
+    let Some(present) = app.shutdown.enter() else {
+        return HttpError::DRAINING.into_response();
+    };
     match check(&app, &request) {
         Err(error) => error.into_response(),
         Ok((identity, accept)) => {
             let selects = words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
                 .any(|offer| offer == SUBPROTOCOL);
             let upgraded = hyper::upgrade::on(&mut request);
-            let shutdown = app.shutdown.clone();
             // Counted until the connection ends, not only until the HTTP conversation does.
             let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
-            shutdown.spawn(async move {
+            tokio::spawn(async move {
                 serve(app, identity, upgraded).await;
-                drop(counted);
+                drop((counted, present));
             });
             switching_protocols(&accept, selects)
         }
@@ -102,9 +106,6 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// Checks all that can refuse; gives who it is and the accept key.
 fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> {
-    if app.shutdown.is_draining() {
-        return Err(HttpError::DRAINING);
-    }
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
@@ -140,13 +141,8 @@ fn token(request: &Request) -> Option<String> {
         return Some(token);
     }
     let headers = request.headers();
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' '))
-        && scheme.eq_ignore_ascii_case("bearer")
-    {
-        return Some(token.trim().to_owned());
+    if let Some(token) = bearer(headers).and_then(|token| std::str::from_utf8(token).ok()) {
+        return Some(token.to_owned());
     }
     let mut offers = words(headers, header::SEC_WEBSOCKET_PROTOCOL);
     offers
@@ -173,8 +169,8 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     greet(&app, &peer, wire.replies());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
     let session = Session::new(app.hub.clone(), peer.clone(), bounds(&app));
-    // The hub knows the connection from here on: a drain that begins earlier is seen now, a later one
-    // finds it there.
+    // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
+    // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
         peer.note(Note::Close(Close::Leaving));
     }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::peer::{Note, Peer};
+use self::peer::Peer;
 pub use self::people::Move;
 use self::people::People;
 use self::room::Room;
@@ -39,7 +39,6 @@ use crate::history::Span;
 use crate::id::{Incarnation, RoomId, Seq};
 use crate::presence::Presence;
 use crate::presence::nodes::Nodes;
-use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
@@ -159,10 +158,9 @@ impl Hub {
         self.people().all_anew();
     }
 
-    /// Orders every connection to end.
-    pub fn close_all(&self, why: Close) {
-        let peers = self.people().peers();
-        peers.iter().for_each(|peer| peer.note(Note::Close(why)));
+    /// The connections that there are, in no order.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.people().peers()
     }
 
     /// A turn among those that open, mend or tell.

@@ -122,6 +122,14 @@ event! {
 }
 
 event! {
+    /// This connection is closed next; the client is to come back after that long, to any node.
+    Reconnect = "reconnect" {
+        reason: &'a str,
+        delay_ms: u64,
+    }
+}
+
+event! {
     /// The answer to `ping`.
     Pong = "pong" {
         timestamp: u64,

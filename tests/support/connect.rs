@@ -29,8 +29,13 @@ pub struct Connect<'a> {
 impl<'a> Connect<'a> {
     /// To `/` of this node, without a token.
     pub fn to(node: &Node) -> Self {
+        Self::at(node.addr)
+    }
+
+    /// To `/` of the node at this address, without a token.
+    pub fn at(addr: SocketAddr) -> Self {
         Self {
-            addr: node.addr,
+            addr,
             proxy: None,
             path: "/".into(),
             headers: vec![],

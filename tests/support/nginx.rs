@@ -122,10 +122,10 @@ fn configuration(dir: &TempDir, nodes: [u16; 3], tls_port: u16, plain_port: u16)
         ("127.0.0.1:8082", format!("127.0.0.1:{}", nodes[1])),
         ("127.0.0.1:8083", format!("127.0.0.1:{}", nodes[2])),
         (
-            "listen 443 ssl;",
-            format!("listen 127.0.0.1:{tls_port} ssl;"),
+            "listen 443 ssl backlog=4096;",
+            format!("listen 127.0.0.1:{tls_port} ssl backlog=4096;"),
         ),
-        ("listen [::]:443 ssl;", String::new()),
+        ("listen [::]:443 ssl backlog=4096;", String::new()),
         ("listen 80;", format!("listen 127.0.0.1:{plain_port};")),
         ("listen [::]:80;", String::new()),
         ("/etc/nginx/tls/piazza.crt", path("piazza.crt")),

@@ -54,6 +54,24 @@ impl Raw {
         Self { stream }
     }
 
+    /// Tries to connect to a node that may be ending: `None` where it says that it is draining, an error
+    /// where nobody answers. A 101 is never followed by silence, or what reads on fails.
+    pub async fn try_open(addr: SocketAddr, path: &str) -> std::io::Result<Option<Self>> {
+        let mut stream = TcpStream::connect(addr).await?;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let response = within(SOON, "the upgrade", http::read_response(&mut stream)).await?;
+        match response.status {
+            101 => Ok(Some(Self { stream })),
+            503 => Ok(None),
+            _ => panic!("{response:?}"),
+        }
+    }
+
     /// Sends one masked frame.
     pub async fn send(&mut self, is_final: bool, opcode: u8, payload: &[u8]) {
         let bytes = frame(is_final, opcode, payload, Some([1, 2, 3, 4]));

@@ -106,24 +106,34 @@ impl Client {
                     if self.session.joined() {
                         backoff = SHORTEST_BACKOFF;
                     }
-                    self.session.note("the connection is lost; it will be back");
-                    self.session.come_back_after()
+                    self.between_connections(backoff)
                 }
                 Err(Refusal::Final(why)) => return Err(Failure::fault(why)),
                 // Nothing was ever there: rather a wrong address than a pause.
                 Err(Refusal::Unreachable(why)) if !ever => return Err(Failure::fault(why)),
-                Err(Refusal::Unreachable(_)) => Duration::ZERO,
+                Err(Refusal::Unreachable(_)) => link::jittered(backoff),
                 Err(Refusal::Later(why, wait)) => {
                     self.session.note(&format!("not yet: {}", clean(&why)));
-                    wait
+                    wait + link::jittered(backoff)
                 }
             };
             self.session.new_connection();
-            if let Ended::Left = self.pause(wait + link::jittered(backoff)).await? {
+            if let Ended::Left = self.pause(wait).await? {
                 return self.farewell();
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
+    }
+
+    /// How long to wait after a connection ended: as long as the server asked for, which chance has
+    /// spread already, or the backoff.
+    fn between_connections(&mut self, backoff: Duration) -> Duration {
+        let asked = self.session.come_back_after();
+        self.session.note(match asked {
+            Some(_) => "the server is shutting down; back in a moment",
+            None => "the connection is lost; it will be back",
+        });
+        asked.unwrap_or_else(|| link::jittered(backoff))
     }
 
     /// One connection, from its first frame to its end.

@@ -55,7 +55,9 @@ pub(super) struct Session {
     hold_until: Option<Instant>,
     max_frame: usize,
     heartbeat: Duration,
-    come_back_after: Duration,
+    /// The server lets us go and asked us to come back after that long, to it or to another one. Nothing
+    /// more is sent on this connection: it would have to be sent again.
+    come_back_after: Option<Duration>,
     out: Vec<String>,
     fatal: Option<String>,
 }
@@ -74,7 +76,7 @@ impl Session {
             hold_until: None,
             max_frame: usize::MAX,
             heartbeat: Duration::from_secs(30),
-            come_back_after: Duration::ZERO,
+            come_back_after: None,
             out: Vec::new(),
             fatal: None,
         }
@@ -86,7 +88,7 @@ impl Session {
         self.join_sent = false;
         self.joined = false;
         self.hold_until = None;
-        self.come_back_after = Duration::ZERO;
+        self.come_back_after = None;
         for line in &mut self.waiting {
             line.on_the_way = false;
         }
@@ -110,7 +112,10 @@ impl Session {
 
     /// The next frame that can be sent now, if there is one.
     pub(super) fn next_frame(&mut self, now: Instant) -> Option<String> {
-        if !self.greeted || self.hold_until.is_some_and(|until| until > now) {
+        if !self.greeted || self.come_back_after.is_some() {
+            return None;
+        }
+        if self.hold_until.is_some_and(|until| until > now) {
             return None;
         }
         self.hold_until = None;
@@ -163,7 +168,7 @@ impl Session {
         let payload = &event["payload"];
         match event["type"].as_str().unwrap_or_default() {
             "connected" => self.connected(payload),
-            "reconnect" => self.come_back_after = wait(&payload["delayMs"], Duration::ZERO),
+            "reconnect" => self.come_back_after = Some(wait(&payload["delayMs"], Duration::ZERO)),
             "error" => self.refused(&event, now),
             _ if payload["roomId"].as_str() != Some(self.room.as_str()) => {}
             "history" => self.history(&event),
@@ -320,8 +325,8 @@ impl Session {
         self.heartbeat
     }
 
-    /// How long the server asked to stay away before the next connection.
-    pub(super) fn come_back_after(&self) -> Duration {
+    /// How long the server asked to stay away before the next connection, if it did.
+    pub(super) fn come_back_after(&self) -> Option<Duration> {
         self.come_back_after
     }
 }

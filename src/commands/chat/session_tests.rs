@@ -172,6 +172,22 @@ fn what_makes_no_sense_is_ignored() {
         played.0.hear(odd, played.1);
     }
     played.hears(&json!({"type": "reconnect", "payload": {"delayMs": u64::MAX}}));
-    assert_eq!(played.0.come_back_after(), LONGEST_WAIT);
+    assert_eq!(played.0.come_back_after(), Some(LONGEST_WAIT));
     assert!(played.0.take_output().is_empty());
+}
+
+#[test]
+fn who_is_let_go_sends_nothing_more_until_it_is_back() {
+    let mut played = Played::joined();
+    assert_eq!(played.0.come_back_after(), None);
+    let payload = json!({"reason": "draining", "delayMs": 400});
+    played.hears(&json!({"type": "reconnect", "payload": payload}));
+    let asked = Some(Duration::from_millis(400));
+    assert_eq!(played.0.come_back_after(), asked);
+    played.0.say("meanwhile");
+    assert!(played.sends().is_empty());
+    played.0.new_connection();
+    assert_eq!(played.0.come_back_after(), None);
+    played.greeted();
+    assert_eq!(played.sends()[0]["type"], "join");
 }

@@ -84,6 +84,11 @@ impl Pipe {
         (self.read, self.end) = (0, unread.len());
         std::mem::replace(&mut self.input, unread)
     }
+
+    /// Drops what isn't read yet.
+    fn keep_none(&mut self) {
+        (self.input, self.read, self.end) = (Vec::new(), 0, 0);
+    }
 }
 
 impl Read for Pipe {
@@ -243,6 +248,9 @@ impl Wire {
 
     /// Reads and drops what the peer still sends. `false` when it has ended.
     pub fn discard(&mut self) -> bool {
+        // A codec that has lost its place looks at nothing any more: kept, this would be input for ever.
+        self.codec.get_mut().keep_none();
+        self.stopped = false;
         let mut input = take_input();
         let read = self.stream.try_read(&mut input);
         INPUT.set(input);

@@ -48,7 +48,8 @@
 //! one door.
 //!
 //! - [`id`]: names of things, valid by construction
-//! - [`telemetry`], [`shutdown`]: logs; whether the node goes on, and who is still here
+//! - [`telemetry`], [`metrics`], [`shutdown`]: logs; what is counted and timed; whether the node goes
+//!   on, and who is still here
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
 //! - [`config`]: every variable once, checked before anything binds
 //! - [`history`]: pages and the resume decision, pure
@@ -70,6 +71,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod metrics;
 pub mod presence;
 pub mod protocol;
 pub mod server;

@@ -22,6 +22,7 @@ use crate::broker;
 use crate::config::{BrokerConfig, Config};
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::protocol::Metrics;
 use crate::protocol::close::Close;
 use crate::shutdown::{Shutdown, SocketCount};
 
@@ -51,7 +52,13 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let listener = listen(SocketAddr::new(config.host, config.port))?;
     let address = listener.local_addr()?;
     let (broker, driver) = broker::build(&config).map_err(io::Error::other)?;
-    let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
+    let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+    let hub = Hub::new(
+        broker,
+        metrics,
+        config.history_limit,
+        config.presence_events_max,
+    );
     let background = {
         let hub = hub.clone();
         tokio::spawn(async move {

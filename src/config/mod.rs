@@ -69,6 +69,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Rooms of one connection, up to 100,000; 0 is off.
     pub max_rooms_per_connection: usize,
+    /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
+    pub metrics_token: Option<Secret>,
     /// This node's name.
     pub node_id: NodeId,
     /// What is logged.
@@ -154,6 +156,7 @@ impl Config {
             presence_events_max: reader.whole(var::PRESENCE_EVENTS_MAX, 0..=1_000_000)?,
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
+            metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,
             log_level: log_level(reader)?,
             log_format: log_format(reader)?,
@@ -253,7 +256,9 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let source = |name: &str| match name {
-            "JWT_SECRET" | "JWT_PREVIOUS_SECRET" | "REDIS_PASSWORD" => Some(SECRET.to_owned()),
+            "JWT_SECRET" | "JWT_PREVIOUS_SECRET" | "REDIS_PASSWORD" | "METRICS_TOKEN" => {
+                Some(SECRET.to_owned())
+            }
             _ => None,
         };
         let shown = format!("{:?}", Config::read(&source).unwrap());

@@ -51,6 +51,7 @@ variables! {
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";
     LOG_LEVEL = "info", "error, warn, info, debug or trace";
     LOG_FORMAT = "json", "json or pretty; pretty where unset on a terminal";

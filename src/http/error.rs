@@ -53,6 +53,13 @@ impl HttpError {
     )
     .retry_after(5);
 
+    /// A defect of the server's own.
+    pub const INTERNAL: HttpError = HttpError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "INTERNAL_ERROR",
+        "the server failed to answer",
+    );
+
     const fn new(status: StatusCode, code: &'static str, message: &'static str) -> HttpError {
         HttpError {
             status,

@@ -1,8 +1,10 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! errors in [`error`].
+//! numbers in [`metrics`], errors in [`error`].
 
+pub mod bearer;
 pub mod error;
 pub mod health;
+pub mod metrics;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/ws", any(upgrade::ws))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .fallback(async || HttpError::NOT_FOUND)
         .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
         .with_state(app)

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
+use super::bearer;
 use super::error::HttpError;
 use crate::auth::{Denied, Identity};
 use crate::connection::session::{Bounds, Session, now_ms};
@@ -139,13 +140,8 @@ fn token(request: &Request) -> Option<String> {
         return Some(token);
     }
     let headers = request.headers();
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' '))
-        && scheme.eq_ignore_ascii_case("bearer")
-    {
-        return Some(token.trim().to_owned());
+    if let Some(token) = bearer::of(headers) {
+        return Some(token.to_owned());
     }
     let mut offers = words(headers, header::SEC_WEBSOCKET_PROTOCOL);
     offers
@@ -161,7 +157,8 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
         return;
     };
     let start = Instant::now();
-    let mut wire = Wire::new(stream, &read, app.config.max_frame);
+    let metrics = app.hub.metrics().clone();
+    let mut wire = Wire::new(stream, &read, app.config.max_frame, metrics.clone());
     drop(read);
     let times = Times {
         heartbeat: app.config.heartbeat,
@@ -179,6 +176,7 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     }
     drop(app);
     let (session, why) = connection::serve(wire, session, times).await;
+    metrics.closes.inc(why);
     let seconds = start.elapsed().as_secs();
     let rooms = session.room_count();
     tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");

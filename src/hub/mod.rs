@@ -4,7 +4,7 @@
 //! - [`room`]: a room's members, its log, what joining and leaving mean
 //! - [`log`]: the gate that keeps the log in order; [`tail`]: the bytes behind it
 //! - [`outbox`]: sends into the log; [`catchup`]: reads from before the tail
-//! - [`peer`]: how a connection is woken
+//! - [`peer`]: how a connection is woken; `echoes`: how long appends take to come back
 //!
 //! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
 //! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
@@ -13,6 +13,7 @@
 pub mod catchup;
 #[cfg(test)]
 pub(crate) mod driver;
+mod echoes;
 pub mod log;
 pub mod outbox;
 pub mod peer;
@@ -28,9 +29,10 @@ use tokio::sync::Semaphore;
 
 use self::peer::{Note, Peer};
 use self::room::Room;
-use crate::broker::{Broker, Deliver};
-use crate::history::Span;
+use crate::broker::{Broker, Deliver, Unavailable};
+use crate::history::{Slice, Span};
 use crate::id::{RoomId, Seq, ShortId};
+use crate::protocol::Metrics;
 use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
@@ -55,6 +57,7 @@ pub struct Hub {
 
 struct Inner {
     broker: Broker,
+    metrics: Arc<Metrics>,
     history_limit: usize,
     presence_max: usize,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
@@ -73,10 +76,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     /// A hub without rooms.
-    pub fn new(broker: Broker, history_limit: usize, presence_max: usize) -> Hub {
+    pub fn new(
+        broker: Broker,
+        metrics: Arc<Metrics>,
+        history_limit: usize,
+        presence_max: usize,
+    ) -> Hub {
         Hub {
             inner: Arc::new(Inner {
                 broker,
+                metrics,
                 history_limit,
                 presence_max,
                 rooms: Mutex::default(),
@@ -91,6 +100,20 @@ impl Hub {
     /// The broker.
     pub fn broker(&self) -> &Broker {
         &self.inner.broker
+    }
+
+    /// What is counted and timed.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    /// Reads a room's history, and times it.
+    async fn read(&self, room: &RoomId, span: Span) -> Result<Slice, Unavailable> {
+        let start = Instant::now();
+        let read = self.inner.broker.read(room, span).await?;
+        let took = start.elapsed().as_secs_f64();
+        self.inner.metrics.reads.observe(took);
+        Ok(read)
     }
 
     /// How many rooms are up.
@@ -177,7 +200,7 @@ impl Hub {
 
     /// A message that is just on its way makes a difference, too; then the room is read once more.
     async fn compare_one(&self, room: &Arc<Room>) {
-        let Ok(slice) = self.inner.broker.read(&room.id, Span::Newest(0)).await else {
+        let Ok(slice) = self.read(&room.id, Span::Newest(0)).await else {
             return;
         };
         if slice.head != room.head() && room.distrust() {
@@ -242,6 +265,7 @@ impl Hub {
     }
 
     fn start_mending(&self, room: Arc<Room>) {
+        self.inner.metrics.mends.inc();
         let hub = self.clone();
         tokio::spawn(async move { hub.load(&room).await });
     }
@@ -277,11 +301,19 @@ impl Hub {
             let Ok(turn) = self.inner.loads.acquire().await else {
                 return;
             };
-            let read = self.inner.broker.read(&room.id, room.wanted()).await;
+            // Nobody else moves the gate while it waits for what is read: a room that is up is read from
+            // its newest on only where its log can't go on from what it has.
+            let (opening, span) = (room.is_opening(), room.wanted());
+            let anew = !opening && matches!(span, Span::Newest(_));
+            let read = self.read(&room.id, span).await;
             drop(turn);
             match read {
-                Ok(slice) if room.loaded(&slice) => return,
-                Ok(_) => {}
+                Ok(slice) => {
+                    self.inner.metrics.resets.inc_by(anew.into());
+                    if room.loaded(&slice) {
+                        return;
+                    }
+                }
                 Err(_) if room.is_opening() => return self.discard(room),
                 Err(_) if self.let_go_unmended(room) => return,
                 Err(_) => {
@@ -308,9 +340,14 @@ async fn open(hub: Hub, room: Arc<Room>) {
 
 impl Deliver for Hub {
     fn deliver(&self, room: &str, payload: &[u8]) {
-        if let Some(room) = self.room_if_up(room)
-            && room.deliver(payload)
-        {
+        let Some(room) = self.room_if_up(room) else {
+            return;
+        };
+        let mend = room.deliver(payload);
+        if let Some(took) = room.echoes.came(payload) {
+            self.inner.metrics.deliveries.observe(took.as_secs_f64());
+        }
+        if mend {
             self.start_mending(room);
         }
     }

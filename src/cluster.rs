@@ -11,7 +11,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::{Renewal, Unavailable};
@@ -19,6 +18,7 @@ use crate::clock::now_ms;
 use crate::hub::Hub;
 use crate::hub::command::Command;
 use crate::id::{Incarnation, NodeId, UserId};
+use crate::metrics::process::{cpu_seconds, resident_bytes};
 use crate::presence::nodes::{BEAT, Beat, LEASE};
 use crate::shutdown::Shutdown;
 
@@ -55,7 +55,7 @@ struct Last {
     strike: Vec<Incarnation>,
     at: Instant,
     stored: u64,
-    cpu: Duration,
+    cpu_seconds: f64,
 }
 
 /// What a node says of itself; http.md's `/api/stats`. Times are Unix milliseconds, `uptime` is seconds, the
@@ -123,7 +123,7 @@ impl Cluster {
             strike: Vec::new(),
             at: Instant::now(),
             stored: 0,
-            cpu: cpu_time(),
+            cpu_seconds: cpu_seconds(),
         };
         let inner = Inner {
             hub,
@@ -261,10 +261,10 @@ impl Cluster {
     }
 
     fn describe(&self, now: Instant) -> Vec<u8> {
-        let (hub, cpu) = (&self.inner.hub, cpu_time());
+        let (hub, cpu) = (&self.inner.hub, cpu_seconds());
         let mut last = self.last();
         let passed = now.duration_since(last.at).as_secs_f64().max(1e-3);
-        let stored = hub.stored();
+        let stored = hub.metrics().publishes.get();
         let about = About {
             node_id: self.inner.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -274,12 +274,12 @@ impl Cluster {
             rooms: hub.room_count(),
             rooms_led: Some(hub.rooms_led()),
             messages_per_second: rounded((stored - last.stored) as f64 / passed),
-            memory_bytes: resident_bytes(),
-            cpu_percent: rounded((cpu - last.cpu.min(cpu)).as_secs_f64() / passed * 100.0),
+            memory_bytes: resident_bytes().unwrap_or_default(),
+            cpu_percent: rounded((cpu - last.cpu_seconds) / passed * 100.0),
             last_heartbeat: now_ms(),
             draining: self.inner.shutdown.is_draining(),
         };
-        (last.at, last.stored, last.cpu) = (now, stored, cpu);
+        (last.at, last.stored, last.cpu_seconds) = (now, stored, cpu);
         // It has no key that is no string: it can't fail.
         serde_json::to_vec(&about).unwrap_or_default()
     }
@@ -345,17 +345,4 @@ fn until_next(beat: &Beat, now: Instant) -> Duration {
 
 fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    Duration::from_secs(seconds) + Duration::from_nanos(nanos)
-}
-
-/// What of this process is in memory; 0 where the system doesn't say.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or_default() * rustix::param::page_size() as u64
 }

@@ -50,7 +50,8 @@
 //! one door.
 //!
 //! - [`id`]: names of things, valid by construction; [`clock`]: the time of day
-//! - [`telemetry`], [`shutdown`]: logs; whether the node goes on, and who is still here
+//! - [`telemetry`], [`metrics`], [`shutdown`]: logs; what is counted and timed; whether the node goes
+//!   on, and who is still here
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
 //! - [`config`]: every variable once, checked before anything binds
 //! - [`history`]: pages and the resume decision, pure
@@ -77,6 +78,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod metrics;
 pub mod presence;
 pub mod protocol;
 pub mod server;

@@ -24,6 +24,7 @@ use crate::config::{BrokerConfig, Config};
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
 
 /// Connections that the kernel holds until they are accepted.
@@ -52,7 +53,13 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let listener = listen(SocketAddr::new(config.host, config.port))?;
     let address = listener.local_addr()?;
     let (broker, driver) = broker::build(&config).map_err(io::Error::other)?;
-    let hub = Hub::new(broker, config.history_limit, config.presence_events_max);
+    let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+    let hub = Hub::new(
+        broker,
+        metrics,
+        config.history_limit,
+        config.presence_events_max,
+    );
     let shutdown = Shutdown::default();
     let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
     let background = {

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use piazza::connection::wire::{Incoming, Outflow, Wire};
 use piazza::connection::{self, Handler, Times};
 use piazza::protocol::close::Close;
-use piazza::protocol::frame;
+use piazza::protocol::{Metrics, frame};
 use support::{TempDir, Value, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,7 +124,7 @@ async fn serve(mut stream: TcpStream) {
         life: hour,
     };
     // The suite's largest message has 16 MiB.
-    let wire = Wire::new(stream, b"", 32 << 20);
+    let wire = Wire::new(stream, b"", 32 << 20, Arc::new(Metrics::new().unwrap()));
     connection::serve(wire, Echo, times).await;
 }
 

@@ -160,6 +160,7 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("MAX_CONNECTIONS", "1e6", "\"1e6\"", "whole number"),
         ("MAX_ROOMS_PER_CONNECTION", "-2", "\"-2\"", "whole number"),
         ("API_KEY", "too-short", "9 bytes", "at least 16 bytes"),
+        ("METRICS_TOKEN", "too-short ", "10 bytes", "visible ASCII"),
         ("NODE_ID", "node 1", "\"node 1\"", "1 to 64 letters"),
         (
             "LOG_LEVEL",

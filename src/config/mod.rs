@@ -76,6 +76,8 @@ pub struct Config {
     pub max_rooms_per_connection: usize,
     /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
     pub api_key: Option<Secret>,
+    /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
+    pub metrics_token: Option<Secret>,
     /// This node's name.
     pub node_id: NodeId,
     /// What is logged.
@@ -163,6 +165,7 @@ impl Config {
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
             api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
+            metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,
             log_level: log_level(reader)?,
             log_format: log_format(reader)?,
@@ -262,9 +265,11 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let source = |name: &str| match name {
-            "JWT_SECRET" | "JWT_PREVIOUS_SECRET" | "REDIS_PASSWORD" | "API_KEY" => {
-                Some(SECRET.to_owned())
-            }
+            "JWT_SECRET"
+            | "JWT_PREVIOUS_SECRET"
+            | "REDIS_PASSWORD"
+            | "API_KEY"
+            | "METRICS_TOKEN" => Some(SECRET.to_owned()),
             _ => None,
         };
         let shown = format!("{:?}", Config::read(&source).unwrap());

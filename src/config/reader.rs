@@ -196,7 +196,29 @@ impl<'a> Reader<'a> {
             value => Ok(value.map(Secret::new)),
         }
     }
+
+    /// A secret that callers bring as `Authorization: Bearer`, so of characters that a header carries as
+    /// they are; `None` where unset.
+    pub(super) fn bearer(&self, variable: Variable) -> Result<Option<Secret>, ConfigError> {
+        match self.set(variable.name) {
+            Some(value)
+                if value.len() > MAX_BEARER || !value.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                Err(ConfigError::new(
+                    variable.name,
+                    format_args!(
+                        "holds {} bytes (not shown); it takes 1 to {MAX_BEARER} visible ASCII characters",
+                        value.len()
+                    ),
+                ))
+            }
+            value => Ok(value.map(Secret::new)),
+        }
+    }
 }
+
+/// Longest secret that goes into a header, in bytes.
+const MAX_BEARER: usize = 256;
 
 fn duration_takes(range: &RangeInclusive<Duration>) -> String {
     format!(

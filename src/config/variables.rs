@@ -53,6 +53,7 @@ variables! {
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
+    METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";
     LOG_LEVEL = "info", "error, warn, info, debug or trace";
     LOG_FORMAT = "json", "json or pretty; pretty where unset on a terminal";

@@ -14,7 +14,7 @@ use crate::hub::peer::{NOTES, ROOM_BITS};
 use crate::hub::room::{Asked, Question, Room, Ticket};
 use crate::id::RoomId;
 use crate::protocol::close::Close;
-use crate::protocol::event::{self, Ack, Error};
+use crate::protocol::event::{self, Ack};
 use crate::protocol::request::{ErrorCode, Refusal, RequestId};
 
 /// How often a question for messages is tried.
@@ -93,7 +93,7 @@ impl Session {
         };
         let room = lane.room.id.clone();
         let joining = lane.member.is_none();
-        event::put_event(out, &Error::from(&unavailable(&room)), asking.id.as_ref());
+        self.refuse(&unavailable(&room), asking.id.as_ref(), out);
         if joining {
             self.remove(slot);
         }
@@ -195,7 +195,7 @@ impl Session {
                     }
                     _ => unavailable(&room),
                 };
-                event::put_event(out, &Error::from(&refusal), receipt.id.as_ref());
+                self.refuse(&refusal, receipt.id.as_ref(), out);
                 self.todo.push_back(Todo::GoOn(receipt.slot));
                 return None;
             }

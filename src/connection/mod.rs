@@ -327,6 +327,7 @@ mod tests {
     use crate::hub::Hub;
     use crate::hub::peer::Peer;
     use crate::id::UserId;
+    use crate::protocol::Metrics;
     use crate::protocol::request::Limits;
 
     /// Every idle connection pays for the future of its task: what is large and seldom needed is boxed.
@@ -340,7 +341,8 @@ mod tests {
             messages: 100,
             idle: Duration::from_secs(60),
         };
-        let hub = Hub::new(Broker::Local(Local::new(keep)), 100, 500);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let hub = Hub::new(Broker::Local(Local::new(keep)), metrics.clone(), 100, 500);
         let identity = Identity {
             user: UserId::parse("u").unwrap(),
             username: "U".into(),
@@ -362,7 +364,7 @@ mod tests {
             slow: second,
             life: second,
         };
-        let future = serve(Wire::new(stream, b"", 16_384), session, times);
+        let future = serve(Wire::new(stream, b"", 16_384, metrics), session, times);
         let size = std::mem::size_of_val(&future);
         assert!(size <= 2_048, "{size} bytes");
     }

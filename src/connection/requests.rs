@@ -54,8 +54,14 @@ impl Session {
             Ok(Request::Users { room }) => self.ask_member(&room, Asking::new(Ask::Users, id), out),
         };
         if let Err(refusal) = outcome {
-            event::put_event(out, &Error::from(&refusal), id);
+            self.refuse(&refusal, id, out);
         }
+    }
+
+    /// Answers that a request was refused.
+    pub(super) fn refuse(&self, refusal: &Refusal, id: Option<&RequestId>, out: &mut Vec<u8>) {
+        self.hub.metrics().errors.inc(refusal.code);
+        event::put_event(out, &Error::from(refusal), id);
     }
 
     /// Refuses what concerns a room that the token doesn't grant. `leave` and `typing` are ignored there

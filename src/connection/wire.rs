@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
 use crate::protocol::close::Close;
-use crate::protocol::frame;
+use crate::protocol::{Metrics, frame};
 
 /// Read from the socket in one call at most.
 const READ: usize = 16 * 1024;
@@ -84,6 +85,11 @@ impl Pipe {
         (self.read, self.end) = (0, unread.len());
         std::mem::replace(&mut self.input, unread)
     }
+
+    /// Drops what isn't read yet.
+    fn keep_none(&mut self) {
+        (self.input, self.read, self.end) = (Vec::new(), 0, 0);
+    }
 }
 
 impl Read for Pipe {
@@ -131,11 +137,14 @@ pub struct Wire {
     /// Whether reading ended because no more messages were wanted: then the codec may hold some, and
     /// the socket nothing that would say so.
     stopped: bool,
+    /// Bytes of a frame of which the socket took a part that it has yet to take.
+    begun: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Wire {
     /// Takes over a socket after the handshake; `read` is what was read beyond the handshake.
-    pub fn new(stream: TcpStream, read: &[u8], max_frame: usize) -> Wire {
+    pub fn new(stream: TcpStream, read: &[u8], max_frame: usize, metrics: Arc<Metrics>) -> Wire {
         let config = WebSocketConfig::default()
             .read_buffer_size(CODEC_BUFFER)
             .write_buffer_size(0)
@@ -152,6 +161,8 @@ impl Wire {
             codec: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
             rest: Vec::new(),
             stopped: false,
+            begun: 0,
+            metrics,
         }
     }
 
@@ -211,19 +222,26 @@ impl Wire {
         take: &mut impl FnMut(Incoming<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<(), Close> {
         self.stopped = false;
-        loop {
-            let more = match self.codec.read() {
-                Ok(Message::Text(text)) => take(Incoming::Text(text.as_bytes()), self.replies()),
-                Ok(Message::Binary(bytes)) => take(Incoming::Binary(&bytes), self.replies()),
-                Ok(_) => true,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(why(&error)),
+        let mut received = 0;
+        let outcome = loop {
+            let message = match self.codec.read() {
+                Ok(message) => message,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(why(&error)),
+            };
+            received += u64::from(message.is_text() || message.is_binary());
+            let more = match message {
+                Message::Text(text) => take(Incoming::Text(text.as_bytes()), self.replies()),
+                Message::Binary(bytes) => take(Incoming::Binary(&bytes), self.replies()),
+                _ => true,
             };
             if !more {
                 self.stopped = true;
-                return Ok(());
+                break Ok(());
             }
-        }
+        };
+        self.metrics.received.inc_by(received);
+        outcome
     }
 
     /// Puts a close frame into the replies, unless one was sent or answered already.
@@ -243,6 +261,9 @@ impl Wire {
 
     /// Reads and drops what the peer still sends. `false` when it has ended.
     pub fn discard(&mut self) -> bool {
+        // A codec that has lost its place looks at nothing any more: kept, this would be input for ever.
+        self.codec.get_mut().keep_none();
+        self.stopped = false;
         let mut input = take_input();
         let read = self.stream.try_read(&mut input);
         INPUT.set(input);
@@ -298,6 +319,7 @@ impl Wire {
         if output.is_empty() {
             return Ok(Sent::All);
         }
+        self.count(output, own, taken);
         self.settle(outflow, output, own, taken);
         Ok(match taken {
             taken if taken < output.len() => Sent::Blocked(taken > 0),
@@ -319,6 +341,26 @@ impl Wire {
             }
         }
         Ok(taken)
+    }
+
+    /// Counts the frames with data of which the socket took the first byte: a few nanoseconds a frame
+    /// over bytes that were just copied, one atomic a write.
+    fn count(&mut self, output: &[u8], own: usize, taken: usize) {
+        let replies = &self.codec.get_ref().replies;
+        let mut frames = 0;
+        let mut at = self.begun;
+        while at < taken {
+            // In `output` the replies may end anywhere, within a header even; where they lie, frames are whole.
+            let reply = at
+                .checked_sub(self.rest.len())
+                .filter(|_| at < own)
+                .and_then(|at| replies.get(at..));
+            let frame = reply.or(output.get(at..)).unwrap_or_default();
+            frames += u64::from(frame::is_data(frame));
+            at += frame::frame_len(frame).unwrap_or(frame.len()).max(1);
+        }
+        self.begun = at - taken;
+        self.metrics.sent.inc_by(frames);
     }
 
     /// Notes that the socket took the first `taken` bytes of `output`, of which `own` were the rest and

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::http::body::JsonBody;
 use crate::hub::Hub;
 use crate::id::UserId;
+use crate::protocol::Metrics;
 use crate::shutdown::Shutdown;
 
 const KEY: &str = "a-key-of-16-byte";
@@ -45,8 +46,9 @@ impl Server {
             messages: 1,
             idle: Duration::from_secs(60),
         };
+        let metrics = Arc::new(Metrics::new().unwrap());
         let (hub, shutdown) = (
-            Hub::new(Broker::Local(Local::new(keep)), 1, 1),
+            Hub::new(Broker::Local(Local::new(keep)), metrics, 1, 1),
             Shutdown::default(),
         );
         let app = Arc::new(App {

@@ -52,6 +52,13 @@ impl HttpError {
         "the body may have 64 KiB at most",
     );
 
+    /// A defect of the server's own.
+    pub const INTERNAL: HttpError = HttpError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "INTERNAL_ERROR",
+        "the server failed to answer",
+    );
+
     const fn new(status: StatusCode, code: &'static str, message: &'static str) -> HttpError {
         HttpError {
             status,

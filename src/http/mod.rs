@@ -1,10 +1,13 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! errors in [`error`]; who calls is said by [`caller`], and what they sent by [`body`].
+//! numbers in [`metrics`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
+//! [`body`].
 
+pub mod bearer;
 pub mod body;
 pub mod caller;
 pub mod error;
 pub mod health;
+pub mod metrics;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -42,6 +45,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/ws", any(upgrade::ws))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .fallback(async || HttpError::NOT_FOUND)
         .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
         .with_state(app)

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
-use super::caller::bearer;
+use super::bearer;
 use super::error::HttpError;
 use crate::auth::{Denied, Identity};
 use crate::clock::now_ms;
@@ -141,7 +141,7 @@ fn token(request: &Request) -> Option<String> {
         return Some(token);
     }
     let headers = request.headers();
-    if let Some(token) = bearer(headers).and_then(|token| std::str::from_utf8(token).ok()) {
+    if let Some(token) = bearer::of(headers).and_then(|token| std::str::from_utf8(token).ok()) {
         return Some(token.to_owned());
     }
     let mut offers = words(headers, header::SEC_WEBSOCKET_PROTOCOL);
@@ -158,7 +158,8 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
         return;
     };
     let start = Instant::now();
-    let mut wire = Wire::new(stream, &read, app.config.max_frame);
+    let metrics = app.hub.metrics().clone();
+    let mut wire = Wire::new(stream, &read, app.config.max_frame, metrics.clone());
     drop(read);
     let times = Times {
         heartbeat: app.config.heartbeat,
@@ -176,6 +177,7 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     }
     drop(app);
     let (session, why) = connection::serve(wire, session, times).await;
+    metrics.closes.inc(why);
     let seconds = start.elapsed().as_secs();
     let rooms = session.room_count();
     tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");

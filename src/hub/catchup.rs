@@ -79,7 +79,7 @@ async fn run(hub: Hub, room: Arc<Room>) {
             return;
         };
         let span = Span::From(from, usize::MAX);
-        let read = hub.broker().read(&room.id, span).await.map(Arc::new);
+        let read = hub.read(&room.id, span).await.map(Arc::new);
         match &read {
             Ok(slice) if room.absorb(slice) => hub.start_mending(room.clone()),
             Ok(_) => {}

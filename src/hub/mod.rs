@@ -5,7 +5,8 @@
 //! - [`log`]: the gate that keeps the log in order; [`tail`]: the bytes behind it
 //! - [`outbox`]: sends into the log; [`catchup`]: reads from before the tail
 //! - [`roster`]: who is in a room, told to the broker and to the members
-//! - [`peer`]: how a connection is woken; `people`: who is connected; [`command`]: what all nodes are told
+//! - [`peer`]: how a connection is woken; `people`: who is connected; [`command`]: what all nodes are told;
+//!   `echoes`: how long appends take to come back
 //!
 //! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
 //! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
@@ -15,6 +16,7 @@ pub mod catchup;
 pub mod command;
 #[cfg(test)]
 pub(crate) mod driver;
+mod echoes;
 pub mod log;
 pub mod outbox;
 pub mod peer;
@@ -24,7 +26,7 @@ pub mod roster;
 pub mod tail;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,11 +36,12 @@ use self::peer::Peer;
 pub use self::people::Move;
 use self::people::People;
 use self::room::Room;
-use crate::broker::{Broker, Deliver, payload};
-use crate::history::Span;
+use crate::broker::{Broker, Deliver, Unavailable, payload};
+use crate::history::{Slice, Span};
 use crate::id::{Incarnation, RoomId, Seq};
 use crate::presence::Presence;
 use crate::presence::nodes::Nodes;
+use crate::protocol::Metrics;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
@@ -62,13 +65,12 @@ pub struct Hub {
 
 struct Inner {
     broker: Broker,
+    metrics: Arc<Metrics>,
     history_limit: usize,
     presence_max: usize,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     people: Mutex<People>,
     nodes: Nodes,
-    /// Messages that this node has appended so far.
-    stored: AtomicU64,
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
     loads: Semaphore,
@@ -83,7 +85,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     /// A hub without rooms.
-    pub fn new(broker: Broker, history_limit: usize, presence_max: usize) -> Hub {
+    pub fn new(
+        broker: Broker,
+        metrics: Arc<Metrics>,
+        history_limit: usize,
+        presence_max: usize,
+    ) -> Hub {
         let nodes = match broker {
             Broker::Local(_) => Nodes::alone(),
             Broker::Redis(_) => Nodes::new(),
@@ -92,7 +99,7 @@ impl Hub {
             inner: Arc::new(Inner {
                 broker,
                 nodes,
-                stored: AtomicU64::new(0),
+                metrics,
                 history_limit,
                 presence_max,
                 rooms: Mutex::default(),
@@ -109,6 +116,20 @@ impl Hub {
         &self.inner.broker
     }
 
+    /// What is counted and timed.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    /// Reads a room's history, and times it.
+    async fn read(&self, room: &RoomId, span: Span) -> Result<Slice, Unavailable> {
+        let start = Instant::now();
+        let read = self.inner.broker.read(room, span).await?;
+        let took = start.elapsed().as_secs_f64();
+        self.inner.metrics.reads.observe(took);
+        Ok(read)
+    }
+
     /// How many rooms are up.
     pub fn room_count(&self) -> usize {
         lock(&self.inner.rooms).len()
@@ -117,11 +138,6 @@ impl Hub {
     /// Which nodes live.
     pub fn nodes(&self) -> &Nodes {
         &self.inner.nodes
-    }
-
-    /// How many messages this node has appended so far.
-    pub fn stored(&self) -> u64 {
-        self.inner.stored.load(Ordering::Relaxed)
     }
 
     fn people(&self) -> MutexGuard<'_, People> {
@@ -270,7 +286,7 @@ impl Hub {
         if touched.is_ok_and(|version| room.differs(version)) {
             room.on_roster(self, Presence::doubt);
         }
-        let Ok(slice) = self.inner.broker.read(&room.id, Span::Newest(0)).await else {
+        let Ok(slice) = self.read(&room.id, Span::Newest(0)).await else {
             return;
         };
         if slice.head != room.head() && room.distrust() {
@@ -335,6 +351,7 @@ impl Hub {
     }
 
     fn start_mending(&self, room: Arc<Room>) {
+        self.inner.metrics.mends.inc();
         let hub = self.clone();
         tokio::spawn(async move { hub.load(&room).await });
     }
@@ -368,11 +385,19 @@ impl Hub {
         let mut pause = MEND_PAUSE;
         loop {
             let turn = self.turn().await;
-            let read = self.inner.broker.read(&room.id, room.wanted()).await;
+            // Nobody else moves the gate while it waits for what is read: a room that is up is read from
+            // its newest on only where its log can't go on from what it has.
+            let (opening, span) = (room.is_opening(), room.wanted());
+            let anew = !opening && matches!(span, Span::Newest(_));
+            let read = self.read(&room.id, span).await;
             drop(turn);
             match read {
-                Ok(slice) if room.loaded(&slice) => return,
-                Ok(_) => {}
+                Ok(slice) => {
+                    self.inner.metrics.resets.inc_by(anew.into());
+                    if room.loaded(&slice) {
+                        return;
+                    }
+                }
                 Err(_) if room.is_opening() => return self.discard(room),
                 Err(_) if self.let_go_unmended(room) => return,
                 Err(_) => {
@@ -407,8 +432,13 @@ impl Deliver for Hub {
             return;
         };
         if payload::is_roster(payload) {
-            room.deliver_roster(payload, self);
-        } else if room.deliver(payload) {
+            return room.deliver_roster(payload, self);
+        }
+        let mend = room.deliver(payload);
+        if let Some(took) = room.echoes.came(payload) {
+            self.inner.metrics.deliveries.observe(took.as_secs_f64());
+        }
+        if mend {
             self.start_mending(room);
         }
     }

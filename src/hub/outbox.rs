@@ -7,7 +7,6 @@
 //! out of turn, but who has nothing on its way hears at once that the broker is away.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::Hub;
 use super::peer::{Note, Peer};
 use super::room::Room;
 use crate::broker::{AppendError, Draft, Outcome};
+use crate::id::Mark;
 use crate::protocol::request::RequestId;
 
 /// Messages, and bytes of them, in one call.
@@ -165,7 +165,7 @@ async fn run(hub: Hub, room: Arc<Room>) {
 async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     let mut drafts: Vec<Draft> = batch.iter().map(|sending| sending.draft.clone()).collect();
     let base = room.head();
-    match hub.broker().append(&room.id, &drafts, base, hub).await {
+    match append_once(hub, room, &drafts, base).await {
         Ok(outcomes) => return tell_known(hub, room, batch, outcomes),
         Err(AppendError::Unavailable) => {
             return tell_all(batch, std::iter::repeat(Fate::Unavailable));
@@ -185,7 +185,7 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
         // The new connection is shown only after the old one was killed: the former try is over.
         let left = GIVE_UP_AFTER.saturating_sub(since.elapsed());
         let _ = tokio::time::timeout(left, hub.broker().up()).await;
-        match hub.broker().append(&room.id, &drafts, base, hub).await {
+        match append_once(hub, room, &drafts, base).await {
             Ok(found) => outcomes = Some(found),
             Err(AppendError::Lost) => drafts.iter_mut().for_each(Draft::retry),
             // It was not carried out: the same try, once more.
@@ -199,13 +199,40 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     }
 }
 
+/// One call of the broker, timed.
+async fn append_once(
+    hub: &Hub,
+    room: &Room,
+    drafts: &[Draft],
+    base: Option<Mark>,
+) -> Result<Vec<Outcome>, AppendError> {
+    let start = Instant::now();
+    let first = drafts.first().map(|draft| draft.id);
+    first.inspect(|id| room.echoes.expect(*id, start));
+    let outcome = hub.broker().append(&room.id, drafts, base, hub).await;
+    if outcome.is_ok() {
+        let took = start.elapsed().as_secs_f64();
+        hub.metrics().appends.observe(took);
+    }
+    // What isn't stored by this very try doesn't come back.
+    let stored = match outcome.as_deref().map(<[Outcome]>::first) {
+        Ok(Some(Outcome::Stored(mark))) => Some(mark.id),
+        _ => None,
+    };
+    if stored != first {
+        first.inspect(|id| room.echoes.forget(*id));
+    }
+    outcome
+}
+
 fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Outcome>) {
     let places = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Stored(mark) => Some(mark.seq),
         Outcome::Duplicate(..) | Outcome::Unknowable => None,
     });
-    let stored = places.clone().count() as u64;
-    hub.inner.stored.fetch_add(stored, Ordering::Relaxed);
+    hub.metrics()
+        .publishes
+        .inc_by(places.clone().count() as u64);
     if let Some(newest) = places.max() {
         hub.acked(room, newest);
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use slab::Slab;
 
 use super::catchup::Reads;
+use super::echoes::Echoes;
 use super::log::{Delivered, Log};
 use super::outbox::Outbox;
 use super::peer::{Note, Peer};
@@ -35,6 +36,8 @@ pub struct Room {
     pub(super) outbox: Mutex<Outbox>,
     /// Who waits for older messages than the tail has.
     pub(super) reads: Mutex<Reads>,
+    /// This node's appends that have yet to come back.
+    pub(super) echoes: Echoes,
     /// Whether it stands in the hub's list of rooms that may be let go.
     pub(super) may_go: AtomicBool,
 }
@@ -133,6 +136,7 @@ impl Room {
             members: RwLock::default(),
             outbox: Mutex::default(),
             reads: Mutex::default(),
+            echoes: Echoes::default(),
             may_go: AtomicBool::new(false),
         }
     }

@@ -1,5 +1,7 @@
 //! Why a connection ends: the code and sentence its close frame carries, and the word the log has for it.
 
+use crate::metrics::Label;
+
 /// Why a connection ends. Where [`Close::code`] is `None`, no close frame is sent: there is nobody to read it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Close {
@@ -25,6 +27,30 @@ pub enum Close {
     Operator,
     /// The socket took no byte for `SLOW_CLIENT_TIMEOUT` though there was something to send.
     Slow,
+}
+
+impl Label for Close {
+    const ALL: &'static [Close] = &[
+        Close::ByPeer,
+        Close::Broken,
+        Close::Silent,
+        Close::Leaving,
+        Close::Protocol,
+        Close::NotUtf8,
+        Close::TooBig,
+        Close::Internal,
+        Close::Expired,
+        Close::Operator,
+        Close::Slow,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        self.label()
+    }
 }
 
 impl Close {

@@ -90,6 +90,13 @@ pub fn frame_len(bytes: &[u8]) -> Option<usize> {
     Some(header_len(payload) + payload)
 }
 
+/// Whether the frame that `bytes` begins with is one of text or binary data.
+pub fn is_data(bytes: &[u8]) -> bool {
+    bytes
+        .first()
+        .is_some_and(|first| matches!(first & 0x0f, TEXT | BINARY))
+}
+
 /// Where the last frame that begins before `limit` ends, in bytes that hold whole frames: at least
 /// one frame is passed, so that a frame longer than the limit goes through too.
 pub fn boundary_after(frames: &[u8], limit: usize) -> usize {

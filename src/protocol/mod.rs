@@ -7,3 +7,6 @@ pub mod event;
 pub mod frame;
 pub mod message;
 pub mod request;
+
+/// What a node counts and times, with this protocol's enums as labels.
+pub type Metrics = crate::metrics::Metrics<request::ErrorCode, close::Close>;

@@ -2,7 +2,7 @@
 
 use crate::Broker;
 use crate::support::raw::{BINARY, CLOSE, PING, PONG, Raw, TEXT, frame};
-use crate::support::{SOON, json, token};
+use crate::support::{SOON, http, json, token};
 
 on_both_brokers! {
     fragments_are_put_together,
@@ -13,6 +13,7 @@ on_both_brokers! {
     text_that_is_not_utf8_closes_with_1007,
     a_binary_frame_that_is_not_utf8_is_no_json,
     an_unmasked_frame_ends_the_connection,
+    who_breaks_the_rules_and_stays_holds_no_thread,
     a_close_is_answered,
     many_frames_in_one_packet,
     a_frame_byte_by_byte,
@@ -134,6 +135,28 @@ async fn an_unmasked_frame_ends_the_connection(broker: Broker) {
     raw.write(&frame(true, TEXT, PING_REQUEST, None)).await;
     let code = raw.close_code().await;
     assert!(matches!(code, None | Some(1002)), "closed with {code:?}");
+}
+
+/// A frame that is too long, all of it, so that the server has input left that nobody looks at; and then
+/// silence on an open socket. One such connection once kept a thread busy until the client went, and
+/// with it the whole node.
+async fn who_breaks_the_rules_and_stays_holds_no_thread(broker: Broker) {
+    let node = broker.node().await;
+    let mut raws = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::open(node.addr, &token("ada")).await;
+        raw.expect("connected").await;
+        raw.send(true, TEXT, &[b'x'; 20_000]).await;
+        raws.push(raw);
+    }
+    for _ in 0..8 {
+        assert_eq!(http::get(node.addr, "/health").await.status, 200);
+    }
+    // They are let go after the 2 s that a close may take, though none of them has gone.
+    for mut raw in raws {
+        assert_eq!(raw.close_code().await, Some(1009));
+        raw.ended(SOON).await;
+    }
 }
 
 async fn a_close_is_answered(broker: Broker) {

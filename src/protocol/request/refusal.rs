@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::id::RoomId;
+use crate::metrics::Label;
 
 /// The `code` of an `error` reply.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +32,31 @@ pub enum ErrorCode {
     TooManyRooms,
     /// The broker cannot be reached now: nothing was stored.
     Unavailable,
+}
+
+impl Label for ErrorCode {
+    const ALL: &'static [ErrorCode] = &[
+        ErrorCode::InvalidJson,
+        ErrorCode::UnknownType,
+        ErrorCode::InvalidRoom,
+        ErrorCode::InvalidPayload,
+        ErrorCode::MessageTooLong,
+        ErrorCode::NotInRoom,
+        ErrorCode::InternalError,
+        ErrorCode::Forbidden,
+        ErrorCode::Unauthorized,
+        ErrorCode::RateLimited,
+        ErrorCode::TooManyRooms,
+        ErrorCode::Unavailable,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        self.as_str()
+    }
 }
 
 impl ErrorCode {

@@ -5,6 +5,7 @@
 //! - [`log`]: the gate that keeps the log in order; [`tail`]: the bytes behind it
 //! - [`outbox`]: sends into the log; [`catchup`]: reads from before the tail
 //! - [`peer`]: how a connection is woken
+//! - `hearing`: whether a room's channel brings what is said in it
 //!
 //! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
 //! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
@@ -13,6 +14,7 @@
 pub mod catchup;
 #[cfg(test)]
 pub(crate) mod driver;
+mod hearing;
 pub mod log;
 pub mod outbox;
 pub mod peer;
@@ -26,17 +28,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use self::hearing::SECONDS;
 use self::peer::{Note, Peer};
 use self::room::Room;
 use crate::broker::{Broker, Deliver};
-use crate::history::Span;
-use crate::id::{RoomId, Seq, ShortId};
+use crate::id::{RoomId, ShortId};
 use crate::protocol::close::Close;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
-/// In so many seconds every open room is compared with the broker's history once.
-const SECONDS: u8 = 60;
 /// How often rooms to be let go are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Rooms that are opened or mended at once.
@@ -44,8 +44,6 @@ const LOADS: usize = 64;
 /// Between tries to mend a room; doubling, up to the longest.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// An append of this node that hasn't come back by then was missed.
-const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A handle to this node's rooms and connections.
 #[derive(Clone)]
@@ -158,33 +156,6 @@ impl Hub {
         }
     }
 
-    /// Compares every room's newest message with the history's, each at its own second of the minute,
-    /// without end: what is lost of a quiet room shows by nothing else.
-    pub async fn compare(&self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        for second in (0..SECONDS).cycle() {
-            ticks.tick().await;
-            let due: Vec<Arc<Room>> = lock(&self.inner.rooms)
-                .values()
-                .filter(|room| room.second == second)
-                .cloned()
-                .collect();
-            for room in due {
-                self.compare_one(&room).await;
-            }
-        }
-    }
-
-    /// A message that is just on its way makes a difference, too; then the room is read once more.
-    async fn compare_one(&self, room: &Arc<Room>) {
-        let Ok(slice) = self.inner.broker.read(&room.id, Span::Newest(0)).await else {
-            return;
-        };
-        if slice.head != room.head() && room.distrust() {
-            self.start_mending(room.clone());
-        }
-    }
-
     fn next_idle(&self) -> Option<RoomId> {
         let mut idle = lock(&self.inner.idle);
         let due = idle
@@ -244,29 +215,6 @@ impl Hub {
     fn start_mending(&self, room: Arc<Room>) {
         let hub = self.clone();
         tokio::spawn(async move { hub.load(&room).await });
-    }
-
-    /// Notes that an append of this node got that place. A subscription can be dead while its connection
-    /// looks alive, so it is seen to that the room's tail gets there.
-    fn acked(&self, room: &Arc<Room>, seq: Seq) {
-        if room.acked(seq) {
-            let (hub, room) = (self.clone(), room.clone());
-            tokio::spawn(async move { hub.watch(room, seq).await });
-        }
-    }
-
-    async fn watch(&self, room: Arc<Room>, mut target: Seq) {
-        loop {
-            tokio::time::sleep(OVERDUE).await;
-            let Some((overdue, acked)) = room.overdue(target) else {
-                return;
-            };
-            if overdue && room.distrust() {
-                tracing::warn!(room = %room.id, "an append didn't come back; mending the room");
-                self.start_mending(room.clone());
-            }
-            target = acked;
-        }
     }
 
     /// Reads a room's history until its log is whole. One such task runs per room: the gate says when

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use slab::Slab;
 
 use super::catchup::Reads;
+use super::hearing::Ear;
 use super::log::{Delivered, Log};
 use super::outbox::Outbox;
 use super::peer::{Note, Peer};
@@ -37,6 +38,8 @@ pub struct Room {
     pub(super) reads: Mutex<Reads>,
     /// Whether it stands in the hub's list of rooms that may be let go.
     pub(super) may_go: AtomicBool,
+    /// What its channel brings.
+    pub(super) ear: Ear,
 }
 
 struct State {
@@ -128,6 +131,7 @@ impl Room {
             outbox: Mutex::default(),
             reads: Mutex::default(),
             may_go: AtomicBool::new(false),
+            ear: Ear::default(),
         }
     }
 
@@ -296,6 +300,7 @@ impl Room {
 
     /// Takes what came over its channel. Whether its history must be read now.
     pub(super) fn deliver(&self, payload: &[u8]) -> bool {
+        self.ear.hear();
         let Delivered { grew, mend } = self.state_mut().log.deliver(payload);
         if grew {
             self.wake_members();

@@ -37,7 +37,8 @@
 //! | an ack means stored; a send of unknown fate is found out | [`hub::outbox`], `broker/redis/append.lua` | `tests/broker/unknown_fate.rs` |
 //! | the same `clientId` stores once | [`broker`] | `tests/protocol/idempotence.rs` |
 //! | requests to one room take effect in order | `connection/lane.rs` | `tests/protocol/requests.rs` |
-//! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/liveness.rs` |
+//! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/slow_client.rs` |
+//! | a node that doesn't hear what is published says so, and heals | `broker/redis/link.rs`, `hub/hearing.rs` | `tests/deaf.rs` |
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |

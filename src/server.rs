@@ -29,6 +29,8 @@ use crate::shutdown::{Shutdown, SocketCount};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4_096;
+/// Bytes that a socket takes and hasn't sent yet; more wait in their rooms' logs.
+const UNSENT: u32 = 64 * 1024;
 /// File descriptors that are not for clients.
 const OWN_FILES: usize = 256;
 /// Sockets beyond the capacity that are taken to be told so; more are dropped.
@@ -132,9 +134,23 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
+    bound_unsent(&socket);
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
+
+/// Lets a socket take no more than the peer will soon get, for this and what is accepted from it. The
+/// kernel would hold megabytes for each slow client, and call a full socket writable again only when a
+/// third of them is gone: who takes less in a `SLOW_CLIENT_TIMEOUT` would pass for one that takes nothing.
+#[cfg(target_os = "linux")]
+fn bound_unsent(socket: &TcpSocket) {
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+        tracing::warn!(%error, "can't bound what a socket holds unsent; slow clients may be dropped");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_: &TcpSocket) {}
 
 async fn accept(listener: TcpListener, app: Arc<App>) {
     let routes = http::routes(app.clone());

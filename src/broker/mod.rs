@@ -234,6 +234,23 @@ impl Broker {
         }
     }
 
+    /// Listens once more to a room of which nothing comes. Does nothing where it was closed meanwhile.
+    pub async fn open_again(&self, room: &RoomId) -> Result<(), Unavailable> {
+        match self {
+            Broker::Local(_) => Ok(()),
+            Broker::Redis(redis) => redis.open_again(room).await,
+        }
+    }
+
+    /// Listens to all rooms anew: of one nothing comes, even after [`Broker::open_again`]. Then
+    /// [`Deliver::mend`] is called for all.
+    pub fn listen_anew(&self) {
+        match self {
+            Broker::Local(_) => {}
+            Broker::Redis(redis) => redis.listen_anew(),
+        }
+    }
+
     /// Stops listening to a room. `open` and `close` take effect in the order of their calls.
     pub fn close(&self, room: &RoomId) {
         match self {

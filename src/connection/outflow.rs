@@ -240,19 +240,20 @@ impl Member {
                     slice: slice.clone(),
                 }
             }
-            // Read for another question, from a later place on.
-            Some(slice)
-                if slice.oldest <= next.seq
-                    && slice
-                        .messages
-                        .first()
-                        .is_some_and(|(m, _)| m.seq > next.seq) =>
-            {
-                return;
-            }
+            // Read when it stood elsewhere: what it asked for here is still to come.
+            Some(slice) if is_elsewhere(slice, next.seq) => return,
             Some(_) => Position::Lost,
         };
     }
+}
+
+/// Whether the history had that place when the slice was read, but the slice begins after it or ends
+/// before.
+fn is_elsewhere(slice: &Slice, seq: Seq) -> bool {
+    let (first, last) = (slice.messages.first(), slice.messages.last());
+    let after = first.is_some_and(|(mark, _)| mark.seq > seq);
+    let before = last.is_some_and(|(mark, _)| mark.seq < seq);
+    (slice.oldest <= seq && after) || (before && slice.head.is_some_and(|head| head.seq >= seq))
 }
 
 /// Copies about `budget` bytes of what comes next for a member.

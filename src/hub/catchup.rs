@@ -1,6 +1,7 @@
 //! Reading older messages than a room's tail has: one read per room at a time, however many wait for
-//! it. What they wait for always runs up to the newest message, so the read from the oldest place
-//! that is asked for answers all of them.
+//! it. What a question waits for runs up to the newest message, so the read from the oldest place that
+//! is asked for answers all of them. A cursor is fed a part at a time, as much as its socket may take:
+//! a slow one must not make the node hold, and read again and again, all that it hasn't read.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::broker::Unavailable;
 use crate::history::{Slice, Span};
 use crate::id::Seq;
 
+/// Messages that are read at once where only cursors wait.
+const PART: usize = 256;
 /// After a read that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -64,21 +67,42 @@ impl Room {
         }
     }
 
-    /// Who waits now. If nobody does, the task is done, decided under the lock.
-    fn next_readers(&self) -> Vec<(Seq, Reader)> {
+    /// What to read now, and for whom. If nobody waits, the task is done, decided under the lock.
+    fn next_read(&self) -> Option<(Span, Vec<(Seq, Reader)>)> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        reads.running = !reads.waiting.is_empty();
-        std::mem::take(&mut reads.waiting)
+        let next = take_next(&mut reads.waiting, PART);
+        reads.running = next.is_some();
+        next
     }
+}
+
+/// What to read next, and who of those that wait is answered by it: everybody where a question is among
+/// them; else those whose next message is in the part that the hindmost needs. It comes again for more
+/// only when it has taken that, so the others have their turn before.
+pub(crate) fn take_next(
+    waiting: &mut Vec<(Seq, Reader)>,
+    part: usize,
+) -> Option<(Span, Vec<(Seq, Reader)>)> {
+    let from = waiting.iter().map(|(from, _)| *from).min()?;
+    if waiting
+        .iter()
+        .any(|(_, reader)| reader.reason == Reason::Question)
+    {
+        return Some((Span::From(from, usize::MAX), std::mem::take(waiting)));
+    }
+    let end = Seq(from.0.saturating_add(part as u64));
+    let (now, later) = std::mem::take(waiting)
+        .into_iter()
+        .partition(|(next, _)| *next < end);
+    *waiting = later;
+    Some((Span::From(from, part), now))
 }
 
 async fn run(hub: Hub, room: Arc<Room>) {
     loop {
-        let readers = room.next_readers();
-        let Some(from) = readers.iter().map(|(from, _)| *from).min() else {
+        let Some((span, readers)) = room.next_read() else {
             return;
         };
-        let span = Span::From(from, usize::MAX);
         let read = hub.read(&room.id, span).await.map(Arc::new);
         match &read {
             Ok(slice) if room.absorb(slice) => hub.start_mending(room.clone()),

@@ -260,8 +260,10 @@ impl Log {
     /// Takes in what was read for somebody, where it is newer than the tail.
     pub fn absorb(&mut self, slice: &Slice) -> Delivered {
         let newer = slice.head.map(|head| head.seq) > self.tail.head().map(|head| head.seq);
+        // A part of the history needn't reach the tail.
+        let whole = slice.messages.last().map(|(mark, _)| *mark) == slice.head;
         // While it is mended, the read on its way must find the tail as it was when it was asked for.
-        if !newer || self.state != State::Live {
+        if !newer || !whole || self.state != State::Live {
             return Delivered::default();
         }
         let grew = self.goes_on(slice);

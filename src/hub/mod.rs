@@ -7,6 +7,7 @@
 //! - [`roster`]: who is in a room, told to the broker and to the members
 //! - [`peer`]: how a connection is woken; `people`: who is connected; [`command`]: what all nodes are told;
 //!   `echoes`: how long appends take to come back
+//! - `hearing`: whether a room's channel brings what is said in it
 //!
 //! Lock order: the map of rooms before anything of a room. A room leaves the map only while nobody
 //! else holds it, which is exact under the map's lock: new holders come from there alone. So a joiner
@@ -17,6 +18,7 @@ pub mod command;
 #[cfg(test)]
 pub(crate) mod driver;
 mod echoes;
+mod hearing;
 pub mod log;
 pub mod outbox;
 pub mod peer;
@@ -32,21 +34,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use self::hearing::SECONDS;
 use self::peer::Peer;
 pub use self::people::Move;
 use self::people::People;
 use self::room::Room;
 use crate::broker::{Broker, Deliver, Unavailable, payload};
 use crate::history::{Slice, Span};
-use crate::id::{Incarnation, RoomId, Seq};
+use crate::id::{Incarnation, RoomId};
 use crate::presence::Presence;
 use crate::presence::nodes::Nodes;
 use crate::protocol::Metrics;
 
 /// How long a room without members is kept up.
 const LINGER: Duration = Duration::from_secs(5);
-/// In so many seconds every open room is compared with the broker's history once.
-const SECONDS: u8 = 60;
 /// How often rooms to be let go are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Rooms that are opened or mended at once.
@@ -54,8 +55,6 @@ const LOADS: usize = 64;
 /// Between tries to mend a room; doubling, up to the longest.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// An append of this node that hasn't come back by then was missed.
-const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A handle to this node's rooms and connections.
 #[derive(Clone)]
@@ -262,38 +261,6 @@ impl Hub {
         }
     }
 
-    /// Compares every room's newest message with the history's, each at its own second of the minute,
-    /// without end: what is lost of a quiet room shows by nothing else.
-    pub async fn compare(&self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        for second in (0..SECONDS).cycle() {
-            ticks.tick().await;
-            let due: Vec<Arc<Room>> = lock(&self.inner.rooms)
-                .values()
-                .filter(|room| room.second == second)
-                .cloned()
-                .collect();
-            for room in due {
-                self.compare_one(&room).await;
-            }
-        }
-    }
-
-    /// What is just on its way makes a difference, too; then the room is read once more.
-    async fn compare_one(&self, room: &Arc<Room>) {
-        // A roster that nobody touches is forgotten after some minutes.
-        let touched = self.inner.broker.change_roster(&room.id, &[], self).await;
-        if touched.is_ok_and(|version| room.differs(version)) {
-            room.on_roster(self, Presence::doubt);
-        }
-        let Ok(slice) = self.read(&room.id, Span::Newest(0)).await else {
-            return;
-        };
-        if slice.head != room.head() && room.distrust() {
-            self.start_mending(room.clone());
-        }
-    }
-
     fn next_idle(&self) -> Option<RoomId> {
         let mut idle = lock(&self.inner.idle);
         let due = idle
@@ -356,29 +323,6 @@ impl Hub {
         tokio::spawn(async move { hub.load(&room).await });
     }
 
-    /// Notes that an append of this node got that place. A subscription can be dead while its connection
-    /// looks alive, so it is seen to that the room's tail gets there.
-    fn acked(&self, room: &Arc<Room>, seq: Seq) {
-        if room.acked(seq) {
-            let (hub, room) = (self.clone(), room.clone());
-            tokio::spawn(async move { hub.watch(room, seq).await });
-        }
-    }
-
-    async fn watch(&self, room: Arc<Room>, mut target: Seq) {
-        loop {
-            tokio::time::sleep(OVERDUE).await;
-            let Some((overdue, acked)) = room.overdue(target) else {
-                return;
-            };
-            if overdue && room.distrust() {
-                tracing::warn!(room = %room.id, "an append didn't come back; mending the room");
-                self.start_mending(room.clone());
-            }
-            target = acked;
-        }
-    }
-
     /// Reads a room's history until its log is whole. One such task runs per room: the gate says when
     /// one must start, and no other starts before it says that it is whole again.
     async fn load(&self, room: &Arc<Room>) {
@@ -431,6 +375,7 @@ impl Deliver for Hub {
         let Some(room) = self.room_if_up(room) else {
             return;
         };
+        room.ear.hear();
         if payload::is_roster(payload) {
             return room.deliver_roster(payload, self);
         }

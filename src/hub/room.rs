@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::catchup::Reads;
 use super::echoes::Echoes;
+use super::hearing::Ear;
 use super::log::{Delivered, Log};
 use super::outbox::Outbox;
 use super::peer::{Note, Peer};
@@ -40,6 +41,8 @@ pub struct Room {
     pub(super) echoes: Echoes,
     /// Whether it stands in the hub's list of rooms that may be let go.
     pub(super) may_go: AtomicBool,
+    /// What its channel brings.
+    pub(super) ear: Ear,
 }
 
 pub(super) struct State {
@@ -138,6 +141,7 @@ impl Room {
             reads: Mutex::default(),
             echoes: Echoes::default(),
             may_go: AtomicBool::new(false),
+            ear: Ear::default(),
         }
     }
 
@@ -271,6 +275,7 @@ impl Room {
 
     /// Takes what came over its channel. Whether its history must be read now.
     pub(super) fn deliver(&self, payload: &[u8]) -> bool {
+        self.ear.hear();
         let Delivered { grew, mend } = self.state_mut().log.deliver(payload);
         if grew {
             self.wake_members();

@@ -14,6 +14,7 @@ pub mod nginx;
 pub mod node;
 pub mod raw;
 pub mod redis;
+pub mod tap;
 pub mod token;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ pub use follow::Follow;
 pub use node::Node;
 pub use raw::Raw;
 pub use serde_json::{Value, json};
+pub use tap::Tap;
 pub use token::token;
 
 /// How long a test waits for one thing that should come at once.

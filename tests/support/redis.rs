@@ -56,7 +56,13 @@ impl Redis {
     pub async fn cli<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let ask = async {
             let client = redis::Client::open(self.url())?;
-            let mut connection = client.get_multiplexed_async_connection().await?;
+            // The library's own limits are half a second and less, which a busy machine exceeds.
+            let limits = redis::AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(SOON))
+                .set_response_timeout(Some(SOON));
+            let mut connection = client
+                .get_multiplexed_async_connection_with_config(&limits)
+                .await?;
             let mut words = redis::cmd(command[0]);
             words.arg(&command[1..]);
             words.query_async(&mut connection).await

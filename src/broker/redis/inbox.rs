@@ -7,9 +7,11 @@
 //! room is marked: it is mended from the list.
 //!
 //! Orders (listen to a room, stop listening) are carried out in the order given, many in one command
-//! while one is on its way. Each open room has at most one outstanding, which bounds their queue.
+//! while one is on its way. Each open room has at most one of a kind outstanding, which bounds their
+//! queue.
 
 use std::collections::{HashSet, VecDeque};
+use std::mem::discriminant;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,11 +30,15 @@ const QUEUE: usize = 8_192;
 const QUEUE_BYTES: usize = 32 << 20;
 /// Channels in one SUBSCRIBE or UNSUBSCRIBE.
 const CHANNELS_A_COMMAND: usize = 500;
+/// How often it is looked whether anything is heard.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the inbox is told to do.
 pub(super) enum Order {
     /// Listen, and say when everything published from now on will come, or that it can't be had.
     Open(RoomId, oneshot::Sender<Result<(), Unavailable>>),
+    /// Nothing comes of a room: subscribe once more, if it is still to be listened to.
+    Again(RoomId, oneshot::Sender<Result<(), Unavailable>>),
     /// Stop listening.
     Close(RoomId),
 }
@@ -60,10 +66,11 @@ impl<D: Deliver + Clone> Inbox<D> {
         loop {
             match self.connect_while_orders_wait().await {
                 Ok((listening, waiting)) => {
+                    self.shared.silent.store(false, Ordering::Relaxed);
                     // The library replays nothing: whatever was published meanwhile is in the lists.
                     self.up.mend(None);
                     backoff = Backoff::default();
-                    self.shared.links.not_deaf();
+                    self.shared.links.begin();
                     self.shared.listening.store(true, Ordering::Relaxed);
                     let error = self.serve(listening, waiting).await;
                     self.shared.listening.store(false, Ordering::Relaxed);
@@ -107,7 +114,7 @@ impl<D: Deliver + Clone> Inbox<D> {
 
     fn refuse(&mut self, order: Order) {
         match order {
-            Order::Open(_, done) => drop(done.send(Err(Unavailable))),
+            Order::Open(_, done) | Order::Again(_, done) => drop(done.send(Err(Unavailable))),
             Order::Close(room) => drop(self.rooms.remove(&room)),
         }
     }
@@ -123,34 +130,38 @@ impl<D: Deliver + Clone> Inbox<D> {
         }
     }
 
-    /// Carries orders out until the connection is of no use any more; says why.
+    /// Carries orders out until the connection is of no use any more; says why. An order whose answer
+    /// doesn't come must not put that off.
     async fn serve(&mut self, listening: Listening, waiting: Vec<Order>) -> &'static str {
         let Listening {
             mut connection,
             broken,
         } = listening;
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let shared = self.shared.clone();
         let mut batch = VecDeque::from(waiting);
-        loop {
-            if self.carry_out(&mut connection, &mut batch).await.is_err() {
-                batch.into_iter().for_each(|order| self.refuse(order));
-                return "a command failed";
+        let why = tokio::select! {
+            why = self.follow_orders(&mut connection, &mut batch) => why,
+            why = useless(&shared, &broken) => why,
+        };
+        batch.into_iter().for_each(|order| self.refuse(order));
+        why
+    }
+
+    async fn follow_orders(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        batch: &mut VecDeque<Order>,
+    ) -> &'static str {
+        while self.carry_out(connection, batch).await.is_ok() {
+            match self.orders.recv().await {
+                Some(order) => batch.push_back(order),
+                None => std::future::pending().await,
             }
-            tokio::select! {
-                () = broken.notified() => return "the connection broke",
-                Some(order) = self.orders.recv() => {
-                    batch.push_back(order);
-                    while let Ok(order) = self.orders.try_recv() {
-                        batch.push_back(order);
-                    }
-                }
-                _ = ticks.tick() => {
-                    if self.shared.links.deaf() {
-                        return "probes no longer come back";
-                    }
-                }
+            while let Ok(order) = self.orders.try_recv() {
+                batch.push_back(order);
             }
         }
+        "a command failed"
     }
 
     /// Runs of like orders go in one command, each run after the one before it. After an error, what
@@ -161,22 +172,32 @@ impl<D: Deliver + Clone> Inbox<D> {
         batch: &mut VecDeque<Order>,
     ) -> Result<(), RedisError> {
         while let Some(first) = batch.front() {
-            let opens = matches!(first, Order::Open(..));
-            let like = |order: &&Order| matches!(order, Order::Open(..)) == opens;
-            let run = batch.iter().take_while(like).take(CHANNELS_A_COMMAND);
+            let kind = discriminant(first);
+            let run = batch
+                .iter()
+                .take_while(|order| discriminant(*order) == kind);
+            let run = run.take(CHANNELS_A_COMMAND);
+            let count = run.clone().count();
             let channels: Vec<String> = run
+                .filter(|order| self.is_due(order))
                 .map(|order| self.shared.keys.channel(order.room()))
                 .collect();
-            if opens {
-                connection.subscribe(&channels).await?;
-            } else {
-                connection.unsubscribe(&channels).await?;
+            match first {
+                _ if channels.is_empty() => {}
+                Order::Open(..) | Order::Again(..) => connection.subscribe(&channels).await?,
+                Order::Close(_) => connection.unsubscribe(&channels).await?,
             }
-            batch
-                .drain(..channels.len())
-                .for_each(|order| self.done(order));
+            batch.drain(..count).for_each(|order| self.done(order));
         }
         Ok(())
+    }
+
+    /// Whether a room wasn't closed between the order and now.
+    fn is_due(&self, order: &Order) -> bool {
+        match order {
+            Order::Again(room, _) => self.rooms.contains(room),
+            Order::Open(..) | Order::Close(_) => true,
+        }
     }
 
     fn done(&mut self, order: Order) {
@@ -185,6 +206,7 @@ impl<D: Deliver + Clone> Inbox<D> {
                 self.rooms.insert(room);
                 let _ = done.send(Ok(()));
             }
+            Order::Again(_, done) => drop(done.send(Ok(()))),
             Order::Close(room) => {
                 self.rooms.remove(&room);
             }
@@ -195,7 +217,25 @@ impl<D: Deliver + Clone> Inbox<D> {
 impl Order {
     fn room(&self) -> &RoomId {
         match self {
-            Order::Open(room, _) | Order::Close(room) => room,
+            Order::Open(room, _) | Order::Again(room, _) | Order::Close(room) => room,
+        }
+    }
+}
+
+/// Waits until a connection is of no use any more; says why.
+async fn useless(shared: &Shared, broken: &Notify) -> &'static str {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = broken.notified() => return "the connection broke",
+            _ = ticks.tick() => {
+                if shared.links.deaf() {
+                    return "probes no longer come back";
+                }
+                if shared.silent.load(Ordering::Relaxed) {
+                    return "a room's channel stays silent";
+                }
+            }
         }
     }
 }

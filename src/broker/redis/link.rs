@@ -30,6 +30,8 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A node is deaf when probes went out and none has come back for so long.
 pub(super) const DEAF_AFTER: Duration = Duration::from_secs(5);
+/// The same where something else came meanwhile: probes may stand behind much of it, but not for so long.
+const LOST_AFTER: Duration = Duration::from_secs(6);
 
 /// A command connection, ready for use.
 #[derive(Clone)]
@@ -58,9 +60,10 @@ struct Session {
 pub(super) struct Links {
     current: watch::Sender<Option<Link>>,
     generation: AtomicU64,
-    /// Milliseconds from `start`: when the first of the probes that are out went out (0: none is), and
-    /// when the last came back.
+    /// Milliseconds from `start`: when the first probe went out since anything was heard (0: none did),
+    /// when the first since a probe was heard, and when the last came back.
     probe_out: AtomicU64,
+    unanswered: AtomicU64,
     probe_back: AtomicU64,
     start: Instant,
 }
@@ -71,6 +74,7 @@ impl Links {
             current: watch::Sender::new(None),
             generation: AtomicU64::new(0),
             probe_out: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             probe_back: AtomicU64::new(0),
             start: Instant::now(),
         }
@@ -98,21 +102,27 @@ impl Links {
 
     /// A probe came back by this node's own subscription.
     pub(super) fn heard(&self) {
-        self.not_deaf();
+        self.begin();
         self.probe_back.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The subscription lives, however late the probes come: something else came over it, or it is new.
+    /// The subscription is new: no probe is owed to it.
+    pub(super) fn begin(&self) {
+        self.not_deaf();
+        self.unanswered.store(0, Ordering::Relaxed);
+    }
+
+    /// The subscription lives, even if the probes come late: something else came over it.
     pub(super) fn not_deaf(&self) {
         self.probe_out.store(0, Ordering::Relaxed);
     }
 
     fn sent_probe(&self) {
         let now = self.now().max(1);
-        // Where another one is out already, that one counts.
-        let _ = self
-            .probe_out
-            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        for first in [&self.probe_out, &self.unanswered] {
+            // Where another one is out already, that one counts.
+            let _ = first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Age of the last probe that came back, milliseconds.
@@ -121,10 +131,14 @@ impl Links {
             .saturating_sub(self.probe_back.load(Ordering::Relaxed))
     }
 
-    /// Whether probes go out and none comes back.
+    /// Whether probes go out and none comes back. The probes' own channel can be lost, too: then rooms
+    /// are heard, and the node would be deaf by its own word for as long as they are.
     pub(super) fn deaf(&self) -> bool {
-        let out = self.probe_out.load(Ordering::Relaxed);
-        out != 0 && self.now().saturating_sub(out) > DEAF_AFTER.as_millis() as u64
+        let late = |first: &AtomicU64, limit: Duration| {
+            let out = first.load(Ordering::Relaxed);
+            out != 0 && self.now().saturating_sub(out) > limit.as_millis() as u64
+        };
+        late(&self.probe_out, DEAF_AFTER) || late(&self.unanswered, LOST_AFTER)
     }
 
     /// Keeps a link up; runs until dropped. `probe` is the channel of this node's probes.

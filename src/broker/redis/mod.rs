@@ -63,6 +63,8 @@ struct Shared {
     commands: String,
     links: Links,
     listening: AtomicBool,
+    /// Something is published that doesn't come over the subscription, though probes do.
+    silent: AtomicBool,
 }
 
 fn client(config: &RedisConfig) -> Result<Client, RedisError> {
@@ -92,6 +94,7 @@ pub fn build(config: &RedisConfig, keep: Keep, node: &NodeId) -> Result<(Redis, 
         commands,
         links: Links::new(),
         listening: AtomicBool::new(false),
+        silent: AtomicBool::new(false),
     });
     let (orders, orders_in) = mpsc::unbounded_channel();
     let (events, events_in) = mpsc::channel(EVENTS);
@@ -327,11 +330,26 @@ impl Redis {
 
     /// See [`super::Broker::open`].
     pub async fn open(&self, room: &RoomId) -> Result<(), Unavailable> {
+        self.order(|done| Order::Open(room.clone(), done)).await
+    }
+
+    /// See [`super::Broker::open_again`].
+    pub async fn open_again(&self, room: &RoomId) -> Result<(), Unavailable> {
+        self.order(|done| Order::Again(room.clone(), done)).await
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), Unavailable>>) -> Order,
+    ) -> Result<(), Unavailable> {
         let (done, answer) = oneshot::channel();
-        self.orders
-            .send(Order::Open(room.clone(), done))
-            .map_err(|_| Unavailable)?;
+        self.orders.send(order(done)).map_err(|_| Unavailable)?;
         answer.await.unwrap_or(Err(Unavailable))
+    }
+
+    /// See [`super::Broker::listen_anew`].
+    pub fn listen_anew(&self) {
+        self.shared.silent.store(true, Ordering::Relaxed);
     }
 
     /// See [`super::Broker::close`].

@@ -21,6 +21,9 @@ use crate::presence::Change;
 use crate::presence::follow::Step;
 use crate::presence::nodes::Nodes;
 
+/// Messages that are read at once for cursors: so few that a member often stands elsewhere.
+const PART: usize = 2;
+
 /// A read of the history.
 enum Read {
     Idle,
@@ -32,7 +35,7 @@ enum Read {
 /// A read of older messages for members, and who waits for it.
 enum Past {
     Idle,
-    Asked(Seq, Vec<(Seq, Reader)>),
+    Asked(Span, Vec<(Seq, Reader)>),
     Carried(Slice, Vec<(Seq, Reader)>),
 }
 
@@ -237,20 +240,15 @@ impl Node {
     /// One step of the task that reads older messages.
     pub(super) fn read(&mut self, fails: bool) -> Result<(), String> {
         self.past = match std::mem::replace(&mut self.past, Past::Idle) {
-            Past::Idle => {
-                let readers = std::mem::take(&mut self.waiting);
-                match readers.iter().map(|(from, _)| *from).min() {
-                    Some(from) => Past::Asked(from, readers),
-                    None => Past::Idle,
-                }
-            }
+            Past::Idle => match catchup::take_next(&mut self.waiting, PART) {
+                Some((span, readers)) => Past::Asked(span, readers),
+                None => Past::Idle,
+            },
             Past::Asked(_, readers) if fails => {
                 self.tell(readers, Err(Unavailable));
                 Past::Idle
             }
-            Past::Asked(from, readers) => {
-                Past::Carried(self.broker.read(Span::From(from, usize::MAX)), readers)
-            }
+            Past::Asked(span, readers) => Past::Carried(self.broker.read(span), readers),
             Past::Carried(slice, readers) => {
                 let slice = Arc::new(slice);
                 let mend = driver::absorb(&self.room, &slice);

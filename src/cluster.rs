@@ -225,7 +225,7 @@ impl Cluster {
             hub.bury(&verdict.dead);
         }
         if verdict.read_again {
-            hub.doubt_rosters();
+            hub.reconsider_rosters();
         }
     }
 

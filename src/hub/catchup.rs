@@ -15,6 +15,9 @@ use crate::id::Seq;
 
 /// Messages that are read at once where only cursors wait.
 const PART: usize = 256;
+/// How long what was read for a question is kept for others, where it isn't larger than so many bytes.
+const KEPT: Duration = Duration::from_secs(3);
+const KEPT_BYTES: usize = 4 << 20;
 /// After a read that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -98,6 +101,24 @@ pub(crate) fn take_next(
     Some((Span::From(from, part), now))
 }
 
+/// Keeps what was read for those who come back at the same time.
+fn keep(room: &Arc<Room>, slice: &Arc<Slice>) {
+    let bytes: usize = slice
+        .messages
+        .iter()
+        .map(|(_, message)| message.len())
+        .sum();
+    if bytes > KEPT_BYTES {
+        return;
+    }
+    room.keep(slice);
+    let (room, slice) = (room.clone(), slice.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(KEPT).await;
+        room.let_go_of(&slice);
+    });
+}
+
 async fn run(hub: Hub, room: Arc<Room>) {
     loop {
         let Some((span, readers)) = room.next_read() else {
@@ -109,6 +130,10 @@ async fn run(hub: Hub, room: Arc<Room>) {
             Ok(_) => {}
             // Who is told asks again.
             Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+        let asks = |(_, reader): &(Seq, Reader)| reader.reason == Reason::Question;
+        if let (Ok(slice), true) = (&read, readers.iter().any(asks)) {
+            keep(&room, slice);
         }
         for (_, Reader { peer, slot, reason }) in readers {
             let (room, read) = (room.clone(), read.clone());

@@ -1,6 +1,7 @@
 //! What the hub's tasks do with a room, one call at a time, so that a test can put any time between
 //! two of them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::room::Room;
@@ -77,6 +78,10 @@ pub(crate) fn wanted(room: &Room) -> Span {
 /// `false`: read again.
 pub(crate) fn loaded(room: &Room, slice: &Slice) -> bool {
     room.loaded(slice)
+}
+
+pub(crate) fn keep(room: &Room, slice: &Arc<Slice>) {
+    room.keep(slice);
 }
 
 pub(crate) fn fail(room: &Room) {

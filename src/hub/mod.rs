@@ -207,10 +207,10 @@ impl Hub {
         }
     }
 
-    /// Reads all rosters again.
-    pub fn doubt_rosters(&self) {
+    /// More is known of who lives: reads the rosters again that it matters for.
+    pub fn reconsider_rosters(&self) {
         for room in self.rooms() {
-            room.on_roster(self, Presence::doubt);
+            room.on_roster(self, Presence::reconsider);
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) telling: bool,
     /// Whether something of who comes and goes here was told and nobody was woken for it yet.
     pub(super) news: bool,
+    /// What was read last for a question, for some seconds.
+    recent: Option<Arc<Slice>>,
     /// Who waits for it to open: the connection, and its slot for this room.
     waiting: Vec<(Arc<Peer>, usize)>,
     /// Whether a task sees to it that this node's own appends come back.
@@ -129,6 +131,7 @@ impl Room {
             presence: Presence::new(presence_max),
             telling: false,
             news: false,
+            recent: None,
             waiting: Vec::new(),
             watched: false,
         };
@@ -185,8 +188,9 @@ impl Room {
             state.waiting.push((ticket.peer.clone(), ticket.slot));
             return Asked::Opening;
         }
-        match plan(&state.log, question) {
-            Ok(page) => put_page(&self.id, &state.log, question, page, out),
+        let recent = state.recent.clone();
+        match plan(&state.log, question, recent.as_deref()) {
+            Ok(answer) => put_page(&self.id, &state.log, question, answer, out),
             Err(from) => return Asked::Needs(from),
         }
         state.enter(&self.id, &ticket.peer.identity);
@@ -227,13 +231,13 @@ impl Room {
         out: &mut Vec<u8>,
     ) -> Asked<(u64, bool)> {
         let state = self.state();
-        let page = match plan(&state.log, question) {
-            Ok(page) => page,
+        let answer = match plan(&state.log, question, state.recent.as_deref()) {
+            Ok(answer) => answer,
             Err(from) => return Asked::Needs(from),
         };
         match state.log.tail().read_rest(cursor, missed, out) {
             Reading::Copied { after, skipped, .. } => {
-                put_page(&self.id, &state.log, question, page, out);
+                put_page(&self.id, &state.log, question, answer, out);
                 Asked::Done((after, skipped))
             }
             Reading::Behind(_) | Reading::Lost => Asked::Behind,
@@ -290,6 +294,17 @@ impl Room {
             self.wake_members();
         }
         mend
+    }
+
+    /// Keeps what was read for a question, for those who ask the same.
+    pub(super) fn keep(&self, slice: &Arc<Slice>) {
+        self.state_mut().recent = Some(slice.clone());
+    }
+
+    /// Lets go of it, if it is still that.
+    pub(super) fn let_go_of(&self, slice: &Arc<Slice>) {
+        let recent = &mut self.state_mut().recent;
+        recent.take_if(|recent| Arc::ptr_eq(recent, slice));
     }
 
     /// An append of this node got that place. Whether the room must be watched until it comes back:
@@ -360,7 +375,13 @@ fn tell(waiting: Vec<(Arc<Peer>, usize)>, outcome: Result<(), Unavailable>) {
 }
 
 /// Which page answers a question from the tail and what was read for it, or from where on must be read.
-fn plan(log: &Log, question: &Question<'_>) -> Result<Page, Seq> {
+/// Those who come back at once need the same older messages, so what was read for one of them serves
+/// the others, too; but that something isn't there is said only by a read of one's own.
+fn plan<'a>(
+    log: &Log,
+    question: &Question<'a>,
+    recent: Option<&'a Slice>,
+) -> Result<(Page, Option<&'a Slice>), Seq> {
     let tail = log.tail();
     let newest = tail.head().map_or(Seq::ZERO, |head| head.seq);
     let onward = newest.max(Seq(1));
@@ -371,13 +392,26 @@ fn plan(log: &Log, question: &Question<'_>) -> Result<Page, Seq> {
         Some(past) if past.head.is_some_and(|head| head.seq > newest) => return Err(onward),
         Some(past) => decide(&Joined { past, tail }, question.want),
     };
-    match decision {
-        Decision::Answer(page) => Ok(page),
-        Decision::Read(from) => Err(from),
+    let from = match decision {
+        Decision::Answer(page) => return Ok((page, question.past)),
+        Decision::Read(from) => from,
+    };
+    if let (None, Some(past)) = (question.past, recent)
+        && let Decision::Answer(page) = decide(&Joined { past, tail }, question.want)
+        && page.recovered == Some(true)
+    {
+        return Ok((page, recent));
     }
+    Err(from)
 }
 
-fn put_page(room: &RoomId, log: &Log, question: &Question<'_>, page: Page, out: &mut Vec<u8>) {
+fn put_page(
+    room: &RoomId,
+    log: &Log,
+    question: &Question<'_>,
+    (page, past): (Page, Option<&Slice>),
+    out: &mut Vec<u8>,
+) {
     let tail = log.tail();
     let history = History {
         room,
@@ -386,7 +420,7 @@ fn put_page(room: &RoomId, log: &Log, question: &Question<'_>, page: Page, out: 
         has_more: page.has_more,
     };
     let read = |seq| {
-        let (_, message) = question.past?.message_at(seq)?;
+        let (_, message) = past?.message_at(seq)?;
         Some(&message[..])
     };
     let messages = (page.from.0..page.to.0)

@@ -139,7 +139,10 @@ impl Room {
         let work = state.news || state.presence.has_work();
         if work && !std::mem::replace(&mut state.telling, true) {
             drop(state);
-            tokio::spawn(run(hub.clone(), self.clone()));
+            // Connections leave also while the runtime ends; then there is nobody to tell.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(run(hub.clone(), self.clone()));
+            }
         }
     }
 
@@ -204,15 +207,18 @@ async fn run(hub: Hub, room: Arc<Room>) {
             let _ = tokio::time::timeout(SPACING, hub.nodes().has_lease()).await;
             continue;
         };
-        let step = room.next_step(own, Instant::now());
-        let turn = hub.turn().await;
-        let outcome = match step {
+        let outcome = match room.next_step(own, Instant::now()) {
             Step::Rest => return,
             Step::Wait => Ok(()),
-            Step::Read => room.read_roster(&hub).await,
-            Step::Tell(changes) => room.tell(&hub, own, changes).await,
+            Step::Read => {
+                let _turn = hub.turn().await;
+                room.read_roster(&hub).await
+            }
+            Step::Tell(changes) => {
+                let _turn = hub.turn().await;
+                room.tell(&hub, own, changes).await
+            }
         };
-        drop(turn);
         if outcome.is_ok() {
             pause = PAUSE;
             tokio::time::sleep_until(next).await;

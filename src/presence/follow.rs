@@ -35,6 +35,8 @@ pub struct Presence {
     version: Option<Mark>,
     /// The roster must be read.
     in_doubt: bool,
+    /// It wasn't certain at the last read who of the others lives.
+    unsure: bool,
     held: Vec<Published>,
     /// More was published than could be held.
     held_over: bool,
@@ -79,6 +81,7 @@ impl Presence {
             members: Members::new(max),
             version: None,
             in_doubt: true,
+            unsure: false,
             held: Vec::new(),
             held_over: false,
             read_at: None,
@@ -123,9 +126,14 @@ impl Presence {
         self.dirty.extend(self.members.all_held().cloned());
     }
 
-    /// The roster must be read: it was not certain what to make of it.
+    /// The roster must be read.
     pub fn doubt(&mut self) {
         self.in_doubt = true;
+    }
+
+    /// More is known of who lives: the roster must be read where that wasn't certain when it was.
+    pub fn reconsider(&mut self) {
+        self.in_doubt |= self.unsure;
     }
 
     /// An incarnation is dead: what it left is removed.
@@ -307,6 +315,7 @@ impl Presence {
     ) -> Vec<Change> {
         let mut missing: HashSet<(Incarnation, &UserId)> = self.members.entries().collect();
         let (mut changes, mut entered) = (Vec::new(), HashSet::new());
+        let mut unsure = false;
         for entry in &roster.entries {
             let (holder, user) = (entry.incarnation, &entry.user);
             if Some(holder) == own {
@@ -325,15 +334,18 @@ impl Presence {
                 Standing::Dead => {
                     self.stale.insert((holder, user.clone()));
                 }
-                Standing::Unknown => {}
+                Standing::Unknown => unsure = true,
             }
         }
         let held = self.members.all_held();
         self.dirty
             .extend(held.filter(|user| !entered.contains(user)).cloned());
         let may_be_missing = |holder| !nodes.steady() && nodes.standing(holder) == Standing::Alive;
-        let gone = missing.into_iter();
-        let gone = gone.filter(|(holder, _)| !may_be_missing(*holder));
+        let (kept, gone): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|(holder, _)| may_be_missing(*holder));
+        self.unsure = unsure || !kept.is_empty();
+        let gone = gone.into_iter();
         changes.extend(gone.map(|(incarnation, user)| Change {
             incarnation,
             user: user.clone(),

@@ -12,7 +12,7 @@ use super::random::Random;
 use super::roster::Roster;
 use crate::broker::{Unavailable, payload};
 use crate::history::{Slice, Span};
-use crate::hub::catchup::{self, Reader};
+use crate::hub::catchup::{self, Reader, Reason};
 use crate::hub::driver;
 use crate::hub::peer::Note;
 use crate::hub::room::Room;
@@ -251,6 +251,9 @@ impl Node {
             Past::Asked(span, readers) => Past::Carried(self.broker.read(span), readers),
             Past::Carried(slice, readers) => {
                 let slice = Arc::new(slice);
+                if readers.iter().any(|(_, r)| r.reason == Reason::Question) {
+                    driver::keep(&self.room, &slice);
+                }
                 let mend = driver::absorb(&self.room, &slice);
                 self.mend(mend)?;
                 self.tell(readers, Ok(slice));

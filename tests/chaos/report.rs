@@ -19,9 +19,8 @@ pub(crate) struct Struck {
     pub(crate) room: Option<u8>,
 }
 
-/// How long from a fault's end until each member had been given something: the longest, up to the end of
-/// the run where one wasn't.
-fn recovery(struck: &Struck, events: &[Event], members: usize) -> Duration {
+/// How long from a fault's end until each member had been given something, if each has.
+pub(crate) fn recovery(struck: &Struck, events: &[Event], members: usize) -> Option<Duration> {
     let mut served = HashSet::new();
     let start = events.partition_point(|event| event.at < struck.to);
     for event in &events[start..] {
@@ -29,46 +28,51 @@ fn recovery(struck: &Struck, events: &[Event], members: usize) -> Duration {
             served.insert((event.client, event.room));
         }
         if served.len() == members {
-            return event.at - struck.to;
+            return Some(event.at - struck.to);
         }
     }
-    let end = events.last().map_or(struck.to, |event| event.at);
-    end.saturating_sub(struck.to)
+    None
 }
 
-/// The table: what struck, and what came of it.
-pub(crate) fn table(struck: &[Struck], events: &[Event], verdict: &Verdict) -> String {
-    let members: HashSet<_> = events
-        .iter()
-        .map(|event| (event.client, event.room))
-        .collect();
-    let mut kinds: BTreeMap<Fault, (usize, Duration)> = BTreeMap::new();
+/// The recovery times of one kind of fault.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// Median and longest.
+    fn row(&mut self) -> String {
+        self.0.sort();
+        let seconds = |at: usize| self.0.get(at).map_or(0.0, Duration::as_secs_f64);
+        let count = self.0.len();
+        let (median, longest) = (seconds(count / 2), seconds(count.saturating_sub(1)));
+        format!("{count} | {median:.1} s | {longest:.1} s")
+    }
+}
+
+/// The table: what struck, and what came of it. A fault after which a member was given nothing more
+/// counts up to the end of the run.
+pub(crate) fn table(
+    struck: &[Struck],
+    events: &[Event],
+    members: usize,
+    verdict: &Verdict,
+) -> String {
+    let end = events.last().map_or(Duration::ZERO, |event| event.at);
+    let mut kinds: BTreeMap<Fault, Times> = BTreeMap::new();
+    let mut all = Times::default();
     for act in struck {
-        let (count, longest) = kinds.entry(act.fault).or_default();
-        *count += 1;
-        *longest = recovery(act, events, members.len()).max(*longest);
+        let never = end.saturating_sub(act.to);
+        let time = recovery(act, events, members).unwrap_or(never);
+        kinds.entry(act.fault).or_default().0.push(time);
+        all.0.push(time);
     }
-    let mut out =
-        String::from("| fault | times | all members served again after at most |\n|---|---|---|\n");
-    for (fault, (count, longest)) in &kinds {
-        let _ = writeln!(
-            out,
-            "| {} | {count} | {:.1} s |",
-            fault.name(),
-            longest.as_secs_f64()
-        );
-    }
-    let longest = kinds
-        .values()
-        .map(|(_, longest)| *longest)
-        .max()
-        .unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "| all | {} | {:.1} s |",
-        struck.len(),
-        longest.as_secs_f64()
+    let mut out = String::from(
+        "| fault | times | all members served again after (median) | at most |\n|---|---|---|---|\n",
     );
+    for (fault, times) in &mut kinds {
+        let _ = writeln!(out, "| {} | {} |", fault.name(), times.row());
+    }
+    let _ = writeln!(out, "| all | {} |", all.row());
     let _ = writeln!(out);
     let _ = writeln!(out, "| messages acked | {} |\n|---|---|", verdict.acked);
     let _ = writeln!(out, "| refused with `error` | {} |", verdict.refused);

@@ -133,7 +133,7 @@ fn main() -> ExitCode {
     };
     support::raise_nofile();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut kept = true;
+    let (mut is_kept, mut rows) = (true, Vec::new());
     for plan in &plans {
         let names: Vec<&str> = plan.faults.iter().map(|fault| fault.name()).collect();
         println!(
@@ -142,9 +142,14 @@ fn main() -> ExitCode {
             plan.time,
             names.join(" ")
         );
-        kept &= runtime.block_on(run(plan));
+        let outcome = runtime.block_on(run(plan));
+        is_kept &= outcome.is_kept;
+        rows.push(outcome.row);
     }
-    match kept {
+    if options.each.is_some() {
+        println!("{}", report::table_of_each(&rows));
+    }
+    match is_kept {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -49,14 +49,9 @@ impl Times {
     }
 }
 
-/// The table: what struck, and what came of it. A fault after which a member was given nothing more
-/// counts up to the end of the run.
-pub(crate) fn table(
-    struck: &[Struck],
-    events: &[Event],
-    members: usize,
-    verdict: &Verdict,
-) -> String {
+/// How long each kind of fault was felt, and all together. A fault after which a member was given
+/// nothing more counts up to the end of the run.
+fn times(struck: &[Struck], events: &[Event], members: usize) -> (BTreeMap<Fault, Times>, Times) {
     let end = events.last().map_or(Duration::ZERO, |event| event.at);
     let mut kinds: BTreeMap<Fault, Times> = BTreeMap::new();
     let mut all = Times::default();
@@ -66,6 +61,54 @@ pub(crate) fn table(
         kinds.entry(act.fault).or_default().0.push(time);
         all.0.push(time);
     }
+    (kinds, all)
+}
+
+/// The table of faults that struck alone: a row per fault.
+pub(crate) fn table_of_each(rows: &[String]) -> String {
+    let kinds = KINDS.map(|kind| format!(" {} |", format!("{kind:?}").to_lowercase()));
+    let columns = 6 + kinds.len();
+    format!(
+        "| fault | times | all served again after (median) | at most | acked | deliveries |{} told | gone |\n|---|{}\n{}",
+        kinds.concat(),
+        "--:|".repeat(columns + 1),
+        rows.concat(),
+    )
+}
+
+/// The row of a fault that struck alone.
+pub(crate) fn row(
+    struck: &[Struck],
+    events: &[Event],
+    members: usize,
+    verdict: &Verdict,
+) -> String {
+    let (mut kinds, _) = times(struck, events, members);
+    let mut row = String::new();
+    for (fault, times) in &mut kinds {
+        let (acked, deliveries) = (verdict.acked, verdict.deliveries);
+        let _ = write!(
+            row,
+            "| {} | {} | {acked} | {deliveries} |",
+            fault.name(),
+            times.row()
+        );
+        for kind in KINDS {
+            let _ = write!(row, " {} |", verdict.count(kind));
+        }
+        let _ = writeln!(row, " {} | {} |", verdict.told, verdict.gone);
+    }
+    row
+}
+
+/// The table: what struck, and what came of it.
+pub(crate) fn table(
+    struck: &[Struck],
+    events: &[Event],
+    members: usize,
+    verdict: &Verdict,
+) -> String {
+    let (mut kinds, mut all) = times(struck, events, members);
     let mut out = String::from(
         "| fault | times | all members served again after (median) | at most |\n|---|---|---|---|\n",
     );
@@ -90,16 +133,16 @@ pub(crate) fn table(
     out
 }
 
-/// Keeps what is needed to look into a failing run; says where.
+/// Keeps what is needed to look into a failing run of that name; says where.
 pub(crate) fn keep(
-    seed: u64,
+    name: &str,
     findings: &[String],
     struck: &[Struck],
     events: &[Event],
     logs: &[(&str, String)],
 ) -> std::io::Result<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("chaos");
-    let dir = folder.join(format!("seed-{seed}-{}", std::process::id()));
+    let dir = folder.join(format!("{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let mut faults = String::new();
     for act in struck {

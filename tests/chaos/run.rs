@@ -65,8 +65,16 @@ fn quiet_port(n: u16) -> u16 {
         .expect("a free port")
 }
 
-/// Runs it; whether all promises were kept.
-pub(crate) async fn run(plan: &Plan) -> bool {
+/// What came of a run.
+pub(crate) struct Outcome {
+    /// Whether all promises were kept.
+    pub(crate) is_kept: bool,
+    /// Its row in the table of faults that struck alone.
+    pub(crate) row: String,
+}
+
+/// Runs it.
+pub(crate) async fn run(plan: &Plan) -> Outcome {
     let (mut edge, mut store) = set_stage(plan).await;
     let world = edge.world.clone();
     let struck = strike(plan, &mut edge, &mut store).await;
@@ -90,7 +98,10 @@ pub(crate) async fn run(plan: &Plan) -> bool {
     }
     println!("{}", report::table(&struck, &events, MEMBERS, &verdict));
     tell(plan, &verdict, &struck, &events, &edge);
-    verdict.is_clean() && verdict.acked > 0
+    Outcome {
+        is_kept: verdict.is_clean() && verdict.acked > 0,
+        row: report::row(&struck, &events, MEMBERS, &verdict),
+    }
 }
 
 async fn set_stage(plan: &Plan) -> (Edge, Store) {
@@ -265,7 +276,12 @@ fn tell(plan: &Plan, verdict: &Verdict, struck: &[Struck], events: &[Event], edg
         ("nodes.log", edge.logs()),
         ("nginx.log", edge.world.nginx.logs()),
     ];
-    match report::keep(plan.seed, &verdict.findings, struck, events, &logs) {
+    let fault = match plan.faults[..] {
+        [alone] => alone.name(),
+        _ => "mixed",
+    };
+    let name = format!("seed-{}-{fault}", plan.seed);
+    match report::keep(&name, &verdict.findings, struck, events, &logs) {
         Ok(dir) => println!(
             "the run is kept in {}; --seed {} replays its faults",
             dir.display(),

@@ -231,7 +231,7 @@ impl Judge<'_> {
                 self.has_everyone(&entry, verdict);
             } else if self.taken().any(|taken| taken.to >= tries.first) {
                 verdict.gone += 1;
-            } else if self.is_trimmed_unseen(mark.seq) {
+            } else if self.is_trimmed(&entry) {
                 // Before the log's beginning: nobody who was there is left with it.
             } else {
                 let story = format!("{entry} was acked and isn't in the log");
@@ -240,12 +240,21 @@ impl Judge<'_> {
         }
     }
 
-    fn is_trimmed_unseen(&self, seq: u64) -> bool {
-        let in_no_view = |view: &View| view.spans.iter().all(|span| span.at(seq).is_none());
-        self.log
-            .first_key_value()
-            .is_some_and(|(first, _)| seq < *first)
-            && self.room.views.values().all(in_no_view)
+    /// Whether a message, sent when nothing was taken any more, was before what is known of the log, and
+    /// nobody was given another at its place. What was sent before something was taken is no other: it
+    /// was there first, and who had it was told.
+    fn is_trimmed(&self, entry: &Entry) -> bool {
+        let seq = entry.mark.seq;
+        let first = self.log.first_key_value().map(|(first, _)| *first);
+        let end = self.taken().map(|taken| taken.to).max();
+        let is_new = |said: Said| {
+            let tries = self.room.tries.get(&said);
+            tries.is_some_and(|tries| end.is_none_or(|end| end < tries.first))
+        };
+        let is_other = |other: &Entry| other != entry && other.said.is_none_or(is_new);
+        let spans = self.room.views.values().flat_map(|view| &view.spans);
+        first.is_some_and(|first| seq < first)
+            && !spans.filter_map(|span| span.at(seq)).any(is_other)
     }
 
     fn has_everyone(&self, entry: &Entry, verdict: &mut Verdict) {

@@ -290,6 +290,40 @@ fn what_a_fault_took_is_gone_for_all_or_found() {
     assert!(!forgery.check().is_clean());
 }
 
+/// What was said after everything was taken has the places of what was there before. When it is trimmed
+/// and all were told, nobody is left with it; but it was there, and another at its place is wrong.
+#[test]
+fn a_place_may_have_been_anothers_before_a_fault() {
+    let mut forgery = Forgery::good();
+    let now = forgery.events.last().unwrap().at;
+    forgery.taken.push(Taken {
+        from: now,
+        to: now,
+        room: None,
+    });
+    let said = |forgery: &mut Forgery, entry: Entry| {
+        forgery.add(0, What::Sent(entry.said.unwrap()));
+        forgery.add(0, What::Acked(entry.said.unwrap(), entry.mark));
+        entry
+    };
+    said(&mut forgery, entry(3, 50));
+    forgery.stored = (60..64)
+        .map(|number| said(&mut forgery, entry(u64::from(number) - 20, number)))
+        .collect();
+    let seen = history(false, forgery.stored.clone(), 43);
+    (0..CLIENTS).for_each(|client| forgery.add(client, seen.clone()));
+    forgery.is_clean();
+    // One member had another message there, which is as new.
+    let (told, other) = (
+        forgery.events.split_off(forgery.events.len() - 3),
+        entry(3, 51),
+    );
+    forgery.add(0, What::Sent(other.said.unwrap()));
+    forgery.add(1, history(false, vec![other], 3));
+    forgery.events.extend(told);
+    forgery.is_found_to_be(Kind::Lost);
+}
+
 /// Before everything was taken, one member had two messages in another order.
 #[test]
 fn another_order_in_what_was_replaced_is_found() {

@@ -12,6 +12,9 @@ use super::support::{Node, eventually, http};
 
 /// How soon every node has to be ready after the last fault.
 const READY: Duration = Duration::from_secs(30);
+/// Longer than any client here reads nothing, so that a node drops for its silence only who has
+/// vanished: after two of these at most.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// What is in front of Redis.
 pub(crate) struct Edge {
@@ -33,6 +36,8 @@ pub(crate) async fn node(port: u16, redis_url: &str, limit: u64) -> Node {
         ("RATE_LIMIT_REQUESTS", "0"),
         ("RATE_LIMIT_CONNECTS", "0"),
         ("DRAIN_SPREAD", "1s"),
+        ("HEARTBEAT_INTERVAL", &format!("{}s", HEARTBEAT.as_secs())),
+        ("SLOW_CLIENT_TIMEOUT", "20s"),
         ("NODE_ID", &format!("node-{port}")),
     ])
     .await
@@ -99,7 +104,7 @@ impl Edge {
             }
             Fault::NodeFreeze => {
                 self.nodes[hit].signal(Signal::STOP);
-                tokio::time::sleep(dice.millis(3_000, 8_000)).await;
+                tokio::time::sleep(dice.millis(3_000, 15_000)).await;
                 self.nodes[hit].signal(Signal::CONT);
             }
             Fault::NodesRolling => {
@@ -129,6 +134,22 @@ impl Edge {
             })
             .await;
         }
+    }
+
+    /// Connections that the nodes hold: sockets of theirs that they haven't closed.
+    pub(crate) fn held(&self) -> usize {
+        let ports: Vec<u16> = self.nodes.iter().map(|node| node.addr.port()).collect();
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's socket table");
+        let is_held = |line: &&str| {
+            let mut words = line.split_whitespace().skip(1);
+            let (local, _, state) = (words.next(), words.next(), words.next());
+            let port = local.and_then(|addr| addr.rsplit_once(':'));
+            let port = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            // ESTABLISHED, or closed by the other end alone.
+            port.is_some_and(|port| ports.contains(&port))
+                && state.is_some_and(|state| state == "01" || state == "08")
+        };
+        sockets.lines().filter(is_held).count()
     }
 
     /// All that all nodes ever logged.

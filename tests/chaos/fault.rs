@@ -72,7 +72,7 @@ pub(crate) const FAULTS: [(Fault, &str, Side, &str); 21] = {
             ClientVanish,
             "client-vanish",
             Edge,
-            "a third leave a dead connection open behind them",
+            "the packets of a third vanish both ways; they come back, their connections stay",
         ),
         (
             ClientChoke,
@@ -90,7 +90,7 @@ pub(crate) const FAULTS: [(Fault, &str, Side, &str); 21] = {
             NodeFreeze,
             "node-freeze",
             Edge,
-            "SIGSTOP to a node for 3 to 8 s",
+            "SIGSTOP to a node for 3 to 15 s",
         ),
         (
             NodesRolling,

@@ -173,6 +173,11 @@ impl Journal {
         });
     }
 
+    /// What is written so far, for as long as it takes to look at it.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&[Event]) -> T) -> T {
+        look(&self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// All of it, once the clients are gone.
     pub(crate) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))

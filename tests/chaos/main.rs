@@ -2,7 +2,7 @@
 //! faults; then a checker judges what every client was given by what protocol.md promises.
 //!
 //! ```text
-//! cargo test --test chaos                                        what `cargo test` runs: a minute, mixed
+//! cargo test --test chaos                                        what `cargo test` runs: two minutes, mixed
 //! cargo test --test chaos -- --secs 1800 --seed 7                half an hour of faults that keep data
 //! cargo test --test chaos -- --secs 600 --faults all             those that take data among them
 //! cargo test --test chaos -- --faults redis-kill,node-freeze     these alone
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`fault`]: what there is to go wrong, drawn from a seed; [`edge`] and [`store`] do it
-//! - [`member`], [`desk`], [`link`]: a client; [`history`]: what it writes down
+//! - [`member`], [`desk`], [`link`], [`wire`]: a client; [`history`]: what it writes down
 //! - [`checker`], [`view`], [`verdict`]: the judgement, itself tested in `checker_tests.rs`
 //! - [`run`] puts them together; [`report`] prints the table
 //!
@@ -34,6 +34,7 @@ mod run;
 mod store;
 mod verdict;
 mod view;
+mod wire;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,7 +50,7 @@ struct Options {
     /// What the schedule of faults is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How long faults strike; without it and without faults named, a minute in all.
+    /// How long faults strike; without it and without faults named, two minutes in all.
     #[arg(long)]
     secs: Option<u64>,
     /// Names parted by commas; `keeping` are all that keep what Redis has stored, `all` are all.
@@ -100,8 +101,8 @@ impl Options {
             (Some(list), _) => Ok(vec![self.plan(60, Fault::parse(list)?)]),
             (None, Some(secs)) => Ok(vec![self.plan(secs, Fault::parse("keeping")?)]),
             (None, None) => Ok(vec![
-                self.plan(40, Fault::parse("keeping")?),
-                self.plan(20, Fault::parse("all")?),
+                self.plan(80, Fault::parse("keeping")?),
+                self.plan(40, Fault::parse("all")?),
             ]),
         }
     }
@@ -132,7 +133,7 @@ fn main() -> ExitCode {
     };
     support::raise_nofile();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut kept = true;
+    let (mut is_kept, mut rows) = (true, Vec::new());
     for plan in &plans {
         let names: Vec<&str> = plan.faults.iter().map(|fault| fault.name()).collect();
         println!(
@@ -141,9 +142,14 @@ fn main() -> ExitCode {
             plan.time,
             names.join(" ")
         );
-        kept &= runtime.block_on(run(plan));
+        let outcome = runtime.block_on(run(plan));
+        is_kept &= outcome.is_kept;
+        rows.push(outcome.row);
     }
-    match kept {
+    if options.each.is_some() {
+        println!("{}", report::table_of_each(&rows));
+    }
+    match is_kept {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -14,13 +14,14 @@ use super::history::{Journal, Mark, What};
 use super::link::{Gone, Link};
 use super::support::json;
 use super::support::nginx::Nginx;
+use super::wire::Limbo;
 
-/// A connection on which a send stays unanswered so long is given up.
+/// A connection on which a send stays unanswered so long, or nothing comes, is given up.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After so long without a word the server is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Sends without an answer beyond which nothing new is said.
 const MAX_OPEN: usize = 40;
-/// How long a vanished client's old connection stays open, unread.
-const LIMBO: Duration = Duration::from_secs(20);
 
 /// What a client is ordered to do.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ pub(crate) enum Order {
     Stall(Duration),
     /// Read little by little for so long.
     Slow(Duration),
-    /// Leave the connection open, never touch it again, and make another.
+    /// From now on nothing passes in either direction, and neither side is told.
     Vanish,
     /// Say so many things at once in a room.
     Burst(usize),
@@ -45,6 +46,8 @@ pub(crate) enum Order {
 pub(crate) struct World {
     pub(crate) nginx: Nginx,
     pub(crate) journal: Journal,
+    /// The connections of vanished clients.
+    pub(crate) limbo: Limbo,
     /// Whether clients say things by themselves.
     pub(crate) chatting: watch::Sender<bool>,
     /// The mean time between two things that one client says.
@@ -76,6 +79,9 @@ pub(crate) struct Member {
     dice: Dice,
     street: u8,
     slow_until: Instant,
+    /// When the server was last heard, and when it was last asked to say something.
+    heard: Instant,
+    asked: Instant,
 }
 
 impl Member {
@@ -92,6 +98,8 @@ impl Member {
             dice: Dice::new(seed, 1_000 + u64::from(number)),
             street: number as u8 + 1,
             slow_until: Instant::now(),
+            heard: Instant::now(),
+            asked: Instant::now(),
         };
         tokio::spawn(member.run());
         Handle { orders, status }
@@ -102,7 +110,8 @@ impl Member {
         let user = format!("c{}", self.number);
         let mut failures = 0;
         while !self.orders.is_closed() {
-            match Link::open(&self.world.nginx, self.street, &user).await {
+            let (nginx, limbo) = (&self.world.nginx, &self.world.limbo);
+            match Link::open(nginx, limbo, self.street, &user).await {
                 Ok(link) => {
                     failures = 0;
                     self.stay(link).await;
@@ -140,6 +149,7 @@ impl Member {
 
     /// Lives on one connection until it is gone.
     async fn stay(&mut self, mut link: Link) {
+        self.heard = Instant::now();
         for join in self.desk.joins() {
             if link.send(&join).await.is_err() {
                 return;
@@ -151,6 +161,7 @@ impl Member {
             let next = tokio::time::Instant::now() + wait;
             if self.read_until(&mut link, next).await.is_err()
                 || self.try_again(&mut link).await.is_err()
+                || self.ask(&mut link).await.is_err()
             {
                 return;
             }
@@ -158,7 +169,9 @@ impl Member {
             if chats && self.say(&mut link, 1, false).await.is_err() {
                 return;
             }
-            if self.desk.waits_longer_than(PATIENCE) || self.orders.is_closed() {
+            let is_deserted =
+                self.heard.elapsed() > PATIENCE || self.desk.waits_longer_than(PATIENCE);
+            if is_deserted || self.orders.is_closed() {
                 return;
             }
         }
@@ -183,6 +196,7 @@ impl Member {
     }
 
     async fn take(&mut self, link: &mut Link, event: &super::support::Value) -> Result<(), Gone> {
+        self.heard = Instant::now();
         let taken = self.desk.take(event);
         if let Some((room, what)) = taken.happened {
             self.write(room, what);
@@ -195,6 +209,15 @@ impl Member {
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
         Ok(())
+    }
+
+    /// Asks the server to show itself, where it has been silent for long.
+    async fn ask(&mut self, link: &mut Link) -> Result<(), Gone> {
+        if self.heard.elapsed() < SILENCE || self.asked.elapsed() < SILENCE {
+            return Ok(());
+        }
+        self.asked = Instant::now();
+        link.send(&json!({"type": "ping"})).await
     }
 
     /// What got `error` a moment ago.
@@ -247,6 +270,8 @@ impl Member {
             }
             Order::Stall(time) => {
                 tokio::time::sleep(time).await;
+                // The silence was its own.
+                self.heard = Instant::now();
                 Ok(())
             }
             Order::Slow(time) => {
@@ -254,19 +279,9 @@ impl Member {
                 Ok(())
             }
             Order::Vanish => {
+                // It finds out by its own patience, and comes back from elsewhere.
+                link.vanish();
                 self.move_house();
-                let user = format!("c{}", self.number);
-                let fresh = Link::open(&self.world.nginx, self.street, &user).await?;
-                let old = std::mem::replace(link, fresh);
-                tokio::spawn(async move {
-                    tokio::time::sleep(LIMBO).await;
-                    drop(old);
-                });
-                let cut = self.desk.cut();
-                cut.into_iter().for_each(|room| self.write(room, What::Cut));
-                for join in self.desk.joins() {
-                    link.send(&join).await?;
-                }
                 Ok(())
             }
             Order::Burst(count) => self.say(link, count, false).await,

@@ -19,9 +19,8 @@ pub(crate) struct Struck {
     pub(crate) room: Option<u8>,
 }
 
-/// How long from a fault's end until each member had been given something: the longest, up to the end of
-/// the run where one wasn't.
-fn recovery(struck: &Struck, events: &[Event], members: usize) -> Duration {
+/// How long from a fault's end until each member had been given something, if each has.
+pub(crate) fn recovery(struck: &Struck, events: &[Event], members: usize) -> Option<Duration> {
     let mut served = HashSet::new();
     let start = events.partition_point(|event| event.at < struck.to);
     for event in &events[start..] {
@@ -29,46 +28,94 @@ fn recovery(struck: &Struck, events: &[Event], members: usize) -> Duration {
             served.insert((event.client, event.room));
         }
         if served.len() == members {
-            return event.at - struck.to;
+            return Some(event.at - struck.to);
         }
     }
-    let end = events.last().map_or(struck.to, |event| event.at);
-    end.saturating_sub(struck.to)
+    None
+}
+
+/// The recovery times of one kind of fault.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// Median and longest.
+    fn row(&mut self) -> String {
+        self.0.sort();
+        let seconds = |at: usize| self.0.get(at).map_or(0.0, Duration::as_secs_f64);
+        let count = self.0.len();
+        let (median, longest) = (seconds(count / 2), seconds(count.saturating_sub(1)));
+        format!("{count} | {median:.1} s | {longest:.1} s")
+    }
+}
+
+/// How long each kind of fault was felt, and all together. A fault after which a member was given
+/// nothing more counts up to the end of the run.
+fn times(struck: &[Struck], events: &[Event], members: usize) -> (BTreeMap<Fault, Times>, Times) {
+    let end = events.last().map_or(Duration::ZERO, |event| event.at);
+    let mut kinds: BTreeMap<Fault, Times> = BTreeMap::new();
+    let mut all = Times::default();
+    for act in struck {
+        let never = end.saturating_sub(act.to);
+        let time = recovery(act, events, members).unwrap_or(never);
+        kinds.entry(act.fault).or_default().0.push(time);
+        all.0.push(time);
+    }
+    (kinds, all)
+}
+
+/// The table of faults that struck alone: a row per fault.
+pub(crate) fn table_of_each(rows: &[String]) -> String {
+    let kinds = KINDS.map(|kind| format!(" {} |", format!("{kind:?}").to_lowercase()));
+    let columns = 6 + kinds.len();
+    format!(
+        "| fault | times | all served again after (median) | at most | acked | deliveries |{} told | gone |\n|---|{}\n{}",
+        kinds.concat(),
+        "--:|".repeat(columns + 1),
+        rows.concat(),
+    )
+}
+
+/// The row of a fault that struck alone.
+pub(crate) fn row(
+    struck: &[Struck],
+    events: &[Event],
+    members: usize,
+    verdict: &Verdict,
+) -> String {
+    let (mut kinds, _) = times(struck, events, members);
+    let mut row = String::new();
+    for (fault, times) in &mut kinds {
+        let (acked, deliveries) = (verdict.acked, verdict.deliveries);
+        let _ = write!(
+            row,
+            "| {} | {} | {acked} | {deliveries} |",
+            fault.name(),
+            times.row()
+        );
+        for kind in KINDS {
+            let _ = write!(row, " {} |", verdict.count(kind));
+        }
+        let _ = writeln!(row, " {} | {} |", verdict.told, verdict.gone);
+    }
+    row
 }
 
 /// The table: what struck, and what came of it.
-pub(crate) fn table(struck: &[Struck], events: &[Event], verdict: &Verdict) -> String {
-    let members: HashSet<_> = events
-        .iter()
-        .map(|event| (event.client, event.room))
-        .collect();
-    let mut kinds: BTreeMap<Fault, (usize, Duration)> = BTreeMap::new();
-    for act in struck {
-        let (count, longest) = kinds.entry(act.fault).or_default();
-        *count += 1;
-        *longest = recovery(act, events, members.len()).max(*longest);
-    }
-    let mut out =
-        String::from("| fault | times | all members served again after at most |\n|---|---|---|\n");
-    for (fault, (count, longest)) in &kinds {
-        let _ = writeln!(
-            out,
-            "| {} | {count} | {:.1} s |",
-            fault.name(),
-            longest.as_secs_f64()
-        );
-    }
-    let longest = kinds
-        .values()
-        .map(|(_, longest)| *longest)
-        .max()
-        .unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "| all | {} | {:.1} s |",
-        struck.len(),
-        longest.as_secs_f64()
+pub(crate) fn table(
+    struck: &[Struck],
+    events: &[Event],
+    members: usize,
+    verdict: &Verdict,
+) -> String {
+    let (mut kinds, mut all) = times(struck, events, members);
+    let mut out = String::from(
+        "| fault | times | all members served again after (median) | at most |\n|---|---|---|---|\n",
     );
+    for (fault, times) in &mut kinds {
+        let _ = writeln!(out, "| {} | {} |", fault.name(), times.row());
+    }
+    let _ = writeln!(out, "| all | {} |", all.row());
     let _ = writeln!(out);
     let _ = writeln!(out, "| messages acked | {} |\n|---|---|", verdict.acked);
     let _ = writeln!(out, "| refused with `error` | {} |", verdict.refused);
@@ -86,16 +133,16 @@ pub(crate) fn table(struck: &[Struck], events: &[Event], verdict: &Verdict) -> S
     out
 }
 
-/// Keeps what is needed to look into a failing run; says where.
+/// Keeps what is needed to look into a failing run of that name; says where.
 pub(crate) fn keep(
-    seed: u64,
+    name: &str,
     findings: &[String],
     struck: &[Struck],
     events: &[Event],
     logs: &[(&str, String)],
 ) -> std::io::Result<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("chaos");
-    let dir = folder.join(format!("seed-{seed}-{}", std::process::id()));
+    let dir = folder.join(format!("{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let mut faults = String::new();
     for act in struck {

@@ -14,16 +14,23 @@ use super::member::{Handle, Member, World};
 use super::report::{self, Struck};
 use super::store::Store;
 use super::support::nginx::Nginx;
-use super::verdict::Verdict;
+use super::verdict::{Kind, Verdict};
+use super::wire::Limbo;
 
 /// Messages kept per room: more than any fault here lasts.
 const LIMIT: u64 = 1_000;
 const ROOMS: u8 = 4;
 const CLIENTS: u16 = 24;
+/// Members of all rooms: each client is in two.
+const MEMBERS: usize = CLIENTS as usize * 2;
+/// For a finding that is about no room.
+const ALL_ROOMS: u8 = ROOMS;
 /// How long clients go on chatting when the last fault is over.
 const AFTER: Duration = Duration::from_secs(4);
-/// How long everything may take to come to rest then.
-const SETTLE: Duration = Duration::from_secs(40);
+/// How long everything may take to come to rest then; the longest takes the drop of who has vanished.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long a fault that strikes alone is waited for until all are served again.
+const SERVED: Duration = Duration::from_secs(40);
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -58,27 +65,43 @@ fn quiet_port(n: u16) -> u16 {
         .expect("a free port")
 }
 
-/// Runs it; whether all promises were kept.
-pub(crate) async fn run(plan: &Plan) -> bool {
+/// What came of a run.
+pub(crate) struct Outcome {
+    /// Whether all promises were kept.
+    pub(crate) is_kept: bool,
+    /// Its row in the table of faults that struck alone.
+    pub(crate) row: String,
+}
+
+/// Runs it.
+pub(crate) async fn run(plan: &Plan) -> Outcome {
     let (mut edge, mut store) = set_stage(plan).await;
     let world = edge.world.clone();
     let struck = strike(plan, &mut edge, &mut store).await;
     tokio::time::sleep(AFTER).await;
     edge.is_ready().await;
     world.chatting.send_replace(false);
-    settle(&store, &edge.clients).await;
+    settle(&store, &edge).await;
+    let held = edge.held();
     let stored = store.stored().await;
     let events = world.journal.take();
     let taken = taken(&struck);
-    let verdict = check(&Run {
+    let mut verdict = check(&Run {
         events: &events,
         taken: &taken,
         stored: &stored,
         limit: LIMIT,
     });
-    println!("{}", report::table(&struck, &events, &verdict));
+    if held > edge.clients.len() {
+        let story = format!("{held} connections of {} clients", edge.clients.len());
+        verdict.note(Kind::Lingering, ALL_ROOMS, story);
+    }
+    println!("{}", report::table(&struck, &events, MEMBERS, &verdict));
     tell(plan, &verdict, &struck, &events, &edge);
-    verdict.is_clean() && verdict.acked > 0
+    Outcome {
+        is_kept: verdict.is_clean() && verdict.acked > 0,
+        row: report::row(&struck, &events, MEMBERS, &verdict),
+    }
 }
 
 async fn set_stage(plan: &Plan) -> (Edge, Store) {
@@ -91,6 +114,7 @@ async fn set_stage(plan: &Plan) -> (Edge, Store) {
     let world = Arc::new(World {
         nginx: Nginx::start(ports).await,
         journal: Journal::new(),
+        limbo: Limbo::default(),
         chatting: watch::Sender::new(true),
         pause: Duration::from_secs(u64::from(CLIENTS)) / plan.rate.max(1),
     });
@@ -134,13 +158,14 @@ async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> Vec<Struck> 
                 break;
             }
             edge.strike(&act, LIMIT).await;
-            let (fault, to) = (act.fault, journal.now());
-            struck.push(Struck {
-                fault,
+            let act = Struck {
+                fault: act.fault,
                 from,
-                to,
+                to: journal.now(),
                 room: None,
-            });
+            };
+            struck.push(act);
+            pause_after(plan, &act, journal).await;
         }
         struck
     };
@@ -153,13 +178,14 @@ async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> Vec<Struck> 
                 break;
             }
             let room = store.strike(&act).await;
-            let (fault, to) = (act.fault, journal.now());
-            struck.push(Struck {
-                fault,
+            let act = Struck {
+                fault: act.fault,
                 from,
-                to,
+                to: journal.now(),
                 room,
-            });
+            };
+            struck.push(act);
+            pause_after(plan, &act, journal).await;
         }
         struck
     };
@@ -169,19 +195,35 @@ async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> Vec<Struck> 
     struck
 }
 
+/// Where a fault strikes alone, the next one waits until all are served again: what is measured of each
+/// is its own.
+async fn pause_after(plan: &Plan, act: &Struck, journal: &Journal) {
+    let give_up = Instant::now() + SERVED;
+    let is_mixed = plan.times == usize::MAX;
+    while !is_mixed && Instant::now() < give_up {
+        if journal.read(|events| report::recovery(act, events, MEMBERS).is_some()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Waits until nothing is unanswered and everybody has what Redis has. Nobody reconnects for it; who
 /// doesn't get there is found by the checker.
-async fn settle(store: &Store, clients: &[Handle]) {
+async fn settle(store: &Store, edge: &Edge) {
+    let clients: &[Handle] = &edge.clients;
     let give_up = Instant::now() + SETTLE;
     let is_answered = |client: &Handle| client.status.open.load(Ordering::Acquire) == 0;
     while Instant::now() < give_up {
         let all_said = clients.iter().all(|c| is_answered(c) && has_joined(c));
-        if all_said && have_all(clients, &store.stored().await) {
+        let is_clear = edge.held() == clients.len();
+        if all_said && is_clear && have_all(clients, &store.stored().await) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     println!("not everything came to rest within {SETTLE:?}:");
+    println!("  the nodes hold {} connections", edge.held());
     let stored = store.stored().await;
     let head = |room: u8| {
         stored
@@ -234,7 +276,12 @@ fn tell(plan: &Plan, verdict: &Verdict, struck: &[Struck], events: &[Event], edg
         ("nodes.log", edge.logs()),
         ("nginx.log", edge.world.nginx.logs()),
     ];
-    match report::keep(plan.seed, &verdict.findings, struck, events, &logs) {
+    let fault = match plan.faults[..] {
+        [alone] => alone.name(),
+        _ => "mixed",
+    };
+    let name = format!("seed-{}-{fault}", plan.seed);
+    match report::keep(&name, &verdict.findings, struck, events, &logs) {
         Ok(dir) => println!(
             "the run is kept in {}; --seed {} replays its faults",
             dir.display(),

@@ -20,16 +20,19 @@ pub(crate) enum Kind {
     Refused,
     /// A member was told to begin anew though the history still had what it needed.
     Needless,
+    /// A node still holds the connection of a client that vanished long ago.
+    Lingering,
 }
 
 /// All kinds, in the order of the table.
-pub(crate) const KINDS: [Kind; 6] = [
+pub(crate) const KINDS: [Kind; 7] = [
     Kind::Lost,
     Kind::Doubled,
     Kind::Reordered,
     Kind::Invented,
     Kind::Refused,
     Kind::Needless,
+    Kind::Lingering,
 ];
 
 /// The outcome of a check.

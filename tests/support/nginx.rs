@@ -68,9 +68,9 @@ impl Nginx {
     }
 
     /// The same where it may fail; bounded by the caller.
-    pub async fn try_over_tls(&self, tcp: TcpStream) -> std::io::Result<Box<dyn Io>> {
+    pub async fn try_over_tls(&self, io: impl Io + 'static) -> std::io::Result<Box<dyn Io>> {
         let name = ServerName::try_from("localhost").expect("a name");
-        Ok(Box::new(self.tls.connect(name, tcp).await?))
+        Ok(Box::new(self.tls.connect(name, io).await?))
     }
 
     /// SIGHUP: new workers take over, the old ones keep the connections that they have.

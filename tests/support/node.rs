@@ -81,7 +81,7 @@ impl Node {
         logs.collect(child.stdout.take().expect("piped"));
         logs.collect(child.stderr.take().expect("piped"));
         let line = logs
-            .wait_for(SOON, "listening", |line| {
+            .wait_for(4 * SOON, "listening", |line| {
                 field(line, "message") == "listening"
             })
             .await;

@@ -9,6 +9,9 @@ use tokio::process::{Child, Command};
 
 use super::{SOON, TempDir, free_port, within};
 
+/// How long one command may take.
+const ANSWER: Duration = Duration::from_secs(20);
+
 /// A running Redis. Dropping it kills it.
 pub struct Redis {
     pub port: u16,
@@ -58,8 +61,8 @@ impl Redis {
             let client = redis::Client::open(self.url())?;
             // The library's own limits are half a second and less, which a busy machine exceeds.
             let limits = redis::AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(SOON))
-                .set_response_timeout(Some(SOON));
+                .set_connection_timeout(Some(ANSWER))
+                .set_response_timeout(Some(ANSWER));
             let mut connection = client
                 .get_multiplexed_async_connection_with_config(&limits)
                 .await?;
@@ -67,7 +70,7 @@ impl Redis {
             words.arg(&command[1..]);
             words.query_async(&mut connection).await
         };
-        let answer = within(SOON, &format!("Redis to answer {command:?}"), ask).await;
+        let answer = within(ANSWER, &format!("Redis to answer {command:?}"), ask).await;
         answer.unwrap_or_else(|e| panic!("{command:?}: {e}"))
     }
 
@@ -131,7 +134,7 @@ async fn run(port: u16, options: &[String], dir: &TempDir) -> Option<Child> {
         }
         false
     };
-    let is_ready = within(Duration::from_secs(10), "Redis to start", ready).await;
+    let is_ready = within(ANSWER, "Redis to start", ready).await;
     // Its output has to go somewhere, or Redis would meet a closed pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     is_ready.then_some(child)

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
+use support::connect::Io;
 use support::nginx::Nginx;
 use support::{Client, Connect, Follow, Node, Raw, Redis, SOON, http, json, token, within};
+use tokio::net::TcpStream;
 
 const NAMES: [&str; 3] = ["node-a", "node-b", "node-c"];
 
@@ -266,12 +268,22 @@ async fn nginx_sends_plain_http_to_tls_and_logs_no_token() {
     );
     http::get(cluster.nginx.plain, &format!("/?token={}", token("ada"))).await;
 
+    // Each node's numbers are its own, and not for strangers.
+    assert_eq!(http::get_over(edge(&cluster).await, "/metrics").await, 404);
+    assert_eq!(http::get_over(edge(&cluster).await, "/health").await, 200);
+
     let client = cluster.client("ada", 1).await;
     client.close().await;
     // A request is logged at its end.
     let logged = || async { cluster.nginx.logs().contains(" GET / HTTP/1.1 101 ") };
     support::eventually(SOON, "the line of the access log", logged).await;
     assert_no_token_in(&cluster.nginx.logs());
+}
+
+/// A connection to nginx.
+async fn edge(cluster: &Cluster) -> Box<dyn Io> {
+    let tcp = TcpStream::connect(cluster.nginx.addr).await.unwrap();
+    cluster.nginx.over_tls(tcp).await
 }
 
 #[track_caller]

@@ -52,6 +52,17 @@ pub async fn get(addr: SocketAddr, path: &str) -> Response {
     request(addr, path, &[]).await
 }
 
+/// The status of `GET path` over an open connection.
+pub async fn get_over(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, path: &str) -> u16 {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    within(SOON, &format!("the response to GET {path}"), async {
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let response = read_response(&mut stream).await;
+        response.expect("a response").status
+    })
+    .await
+}
+
 /// A WebSocket upgrade on `path`, of which a response is expected that is no WebSocket (or its head
 /// alone, where it is one).
 pub async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {

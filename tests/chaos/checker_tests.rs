@@ -6,6 +6,8 @@
 
 mod checker;
 mod history;
+mod sight;
+mod sight_tests;
 mod verdict;
 mod view;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::history::{Entry, Id, Mark, SHOUTS, Said, What};
+use super::sight::STRANGER;
 use super::support::{Value, json};
 
 /// A send without a final answer.
@@ -174,6 +175,9 @@ impl Desk {
             (Some("history"), Some(room)) => self.history(room, payload),
             (Some("ack"), Some(room)) => self.acked(room, id, payload),
             (Some("error"), _) => self.refused(id),
+            (Some("user_joined"), Some(room)) => told(room, What::Joined(user(payload))),
+            (Some("user_left"), Some(room)) => told(room, What::Left(user(payload))),
+            (Some("users"), Some(room)) => told(room, What::Users(users(payload))),
             _ => Taken::default(),
         }
     }
@@ -272,6 +276,36 @@ impl Desk {
             ..Taken::default()
         }
     }
+}
+
+fn told(room: u8, what: What) -> Taken {
+    Taken {
+        happened: Some((room, what)),
+        ..Taken::default()
+    }
+}
+
+fn user(payload: &Value) -> u16 {
+    let number = payload["userId"]
+        .as_str()
+        .and_then(|id| id.strip_prefix('c'));
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(STRANGER)
+}
+
+/// Who a `users` lists.
+pub(crate) fn users(payload: &Value) -> Vec<u16> {
+    let list = payload["users"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    assert_eq!(
+        payload["count"],
+        list.len(),
+        "the count is of those listed: {payload}"
+    );
+    list.iter().map(user).collect()
 }
 
 fn mark(payload: &Value, id: &str) -> Option<Mark> {

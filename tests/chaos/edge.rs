@@ -98,9 +98,7 @@ impl Edge {
                 tokio::time::sleep(time).await;
             }
             Fault::NodeKill => {
-                self.nodes[hit].kill().await;
-                tokio::time::sleep(dice.millis(0, 2_000)).await;
-                self.replace(hit, limit).await;
+                self.die(hit, &mut dice, limit).await;
             }
             Fault::NodeFreeze => {
                 self.nodes[hit].signal(Signal::STOP);
@@ -116,6 +114,18 @@ impl Edge {
             Fault::NginxReload => self.world.nginx.reload(),
             other => unreachable!("{other:?} is not of this side"),
         }
+    }
+
+    /// Kills any node, and starts it again.
+    pub(crate) async fn kill_one(&mut self, dice: &mut Dice, limit: u64) {
+        let hit = dice.below(self.nodes.len());
+        self.die(hit, dice, limit).await;
+    }
+
+    async fn die(&mut self, hit: usize, dice: &mut Dice, limit: u64) {
+        self.nodes[hit].kill().await;
+        tokio::time::sleep(dice.millis(0, 2_000)).await;
+        self.replace(hit, limit).await;
     }
 
     async fn replace(&mut self, n: usize, limit: u64) {

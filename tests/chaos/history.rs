@@ -104,6 +104,12 @@ pub(crate) enum What {
     },
     /// A `message` came.
     Message(Entry),
+    /// A `user_joined` came.
+    Joined(u16),
+    /// A `user_left` came.
+    Left(u16),
+    /// A `users` came, asked for or not.
+    Users(Vec<u16>),
     /// The connection ended.
     Cut,
 }
@@ -127,6 +133,9 @@ impl fmt::Display for Event {
             What::Refused(said) => write!(f, "refused {said}"),
             What::Message(entry) => write!(f, "message {entry}"),
             What::Cut => f.write_str("cut"),
+            What::Joined(user) => write!(f, "joined c{user}"),
+            What::Left(user) => write!(f, "left c{user}"),
+            What::Users(users) => write!(f, "users {users:?}"),
             What::History {
                 continues,
                 seq,

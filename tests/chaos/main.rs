@@ -6,12 +6,14 @@
 //! cargo test --test chaos -- --secs 1800 --seed 7                half an hour of faults that keep data
 //! cargo test --test chaos -- --secs 600 --faults all             those that take data among them
 //! cargo test --test chaos -- --faults redis-kill,node-freeze     these alone
+//! cargo test --test chaos -- --secs 600 --presence               with a rest a minute, at which nodes are asked
 //! cargo test --test chaos -- --each 10                           every fault alone, ten times
 //! ```
 //!
 //! - [`fault`]: what there is to go wrong, drawn from a seed; [`edge`] and [`store`] do it
 //! - [`member`], [`desk`], [`link`], [`wire`]: a client; [`history`]: what it writes down
 //! - [`checker`], [`view`], [`verdict`]: the judgement, itself tested in `checker_tests.rs`
+//! - [`sight`] judges who was said to be in a room, with a [`rest`] now and then; tested in `sight_tests.rs`
 //! - [`run`] puts them together; [`report`] prints the table
 //!
 //! A run that fails keeps its seed, faults, history and logs under `target/chaos/`.
@@ -30,7 +32,9 @@ mod history;
 mod link;
 mod member;
 mod report;
+mod rest;
 mod run;
+mod sight;
 mod store;
 mod verdict;
 mod view;
@@ -62,6 +66,9 @@ struct Options {
     /// Messages a second.
     #[arg(long, default_value_t = 60)]
     rate: u32,
+    /// Rest once a minute and at the end: some stay away, and every node has to say who is there.
+    #[arg(long)]
+    presence: bool,
     /// Keep the run's history and logs also where nothing is wrong.
     #[arg(long)]
     keep: bool,
@@ -83,6 +90,7 @@ impl Options {
             faults,
             times: usize::MAX,
             rate: self.rate,
+            rests: self.presence,
             keep: self.keep,
         }
     }

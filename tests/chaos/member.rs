@@ -2,7 +2,7 @@
 //! `clientId` what wasn't acked, and comes back with `since` when its connection is gone. It does what
 //! it is ordered to do to itself, and writes down everything.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,10 @@ use super::wire::Limbo;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// After so long without a word the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How often a client that is to stay away looks whether it may come back.
+const AWAY: Duration = Duration::from_millis(100);
+/// One in so many turns it asks who is there.
+const CURIOUS: usize = 64;
 /// Sends without an answer beyond which nothing new is said.
 const MAX_OPEN: usize = 40;
 
@@ -61,6 +65,18 @@ pub(crate) struct Status {
     pub(crate) open: AtomicUsize,
     /// The last message it was given, by room.
     pub(crate) last: Mutex<Vec<(u8, Option<Mark>)>>,
+    /// The rooms it is in.
+    joined: Mutex<Vec<u8>>,
+    /// Whether it is to stay away once its connection is gone.
+    pub(crate) away: AtomicBool,
+}
+
+impl Status {
+    /// The rooms it is in.
+    pub(crate) fn joined(&self) -> Vec<u8> {
+        let joined = self.joined.lock();
+        joined.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A client's end that the run holds.
@@ -110,6 +126,10 @@ impl Member {
         let user = format!("c{}", self.number);
         let mut failures = 0;
         while !self.orders.is_closed() {
+            if self.status.away.load(Ordering::Acquire) {
+                tokio::time::sleep(AWAY).await;
+                continue;
+            }
             let (nginx, limbo) = (&self.world.nginx, &self.world.limbo);
             match Link::open(nginx, limbo, self.street, &user).await {
                 Ok(link) => {
@@ -145,6 +165,8 @@ impl Member {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *last = self.desk.last();
+        let joined = self.status.joined.lock();
+        *joined.unwrap_or_else(PoisonError::into_inner) = self.desk.joined();
     }
 
     /// Lives on one connection until it is gone.
@@ -211,8 +233,14 @@ impl Member {
         Ok(())
     }
 
-    /// Asks the server to show itself, where it has been silent for long.
+    /// Asks now and then who is there; and the server to show itself, where it has been silent for long.
     async fn ask(&mut self, link: &mut Link) -> Result<(), Gone> {
+        if let Some(room) = self.desk.joined().first()
+            && self.dice.below(CURIOUS) == 0
+        {
+            let users = json!({"type": "users", "payload": {"roomId": Desk::room_id(*room)}});
+            link.send(&users).await?;
+        }
         if self.heard.elapsed() < SILENCE || self.asked.elapsed() < SILENCE {
             return Ok(());
         }

@@ -125,6 +125,12 @@ pub(crate) fn table(
         let _ = writeln!(out, "| {name} | {} |", verdict.count(kind));
     }
     let _ = writeln!(out, "| resets told | {} |", verdict.told);
+    let _ = writeln!(out, "| joins and leaves checked | {} |", verdict.turns);
+    let _ = writeln!(
+        out,
+        "| lists of users checked at rest | {} |",
+        verdict.sights
+    );
     let _ = writeln!(
         out,
         "| gone with what was taken from Redis | {} |",

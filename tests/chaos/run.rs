@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::checker::{Run, Taken, check};
+use super::dice::Dice;
 use super::edge::{self, Edge};
-use super::fault::{Fault, Schedule, Side};
+use super::fault::{Act, Fault, Schedule, Side};
 use super::history::{Entry, Event, Journal, Mark};
 use super::member::{Handle, Member, World};
 use super::report::{self, Struck};
+use super::rest::rest;
+use super::sight::{Rest, check_sights};
 use super::store::Store;
 use super::support::nginx::Nginx;
 use super::verdict::{Kind, Verdict};
@@ -25,6 +28,8 @@ const CLIENTS: u16 = 24;
 const MEMBERS: usize = CLIENTS as usize * 2;
 /// For a finding that is about no room.
 const ALL_ROOMS: u8 = ROOMS;
+/// How long faults strike until there is a rest.
+const ROUND: Duration = Duration::from_secs(45);
 /// How long clients go on chatting when the last fault is over.
 const AFTER: Duration = Duration::from_secs(4);
 /// How long everything may take to come to rest then; the longest takes the drop of who has vanished.
@@ -43,8 +48,17 @@ pub(crate) struct Plan {
     pub(crate) times: usize,
     /// Messages a second, of all clients.
     pub(crate) rate: u32,
+    /// Rest now and then, and at the end.
+    pub(crate) rests: bool,
     /// Keep it also where nothing is wrong.
     pub(crate) keep: bool,
+}
+
+impl Plan {
+    /// Whether faults strike together, not one alone.
+    fn is_mixed(&self) -> bool {
+        self.times == usize::MAX
+    }
 }
 
 /// The rooms of a client: half of them, so that every room has half of the clients.
@@ -77,7 +91,7 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(plan: &Plan) -> Outcome {
     let (mut edge, mut store) = set_stage(plan).await;
     let world = edge.world.clone();
-    let struck = strike(plan, &mut edge, &mut store).await;
+    let (struck, rests) = strike(plan, &mut edge, &mut store).await;
     tokio::time::sleep(AFTER).await;
     edge.is_ready().await;
     world.chatting.send_replace(false);
@@ -92,6 +106,7 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         stored: &stored,
         limit: LIMIT,
     });
+    check_sights(&events, &rests, &mut verdict);
     if held > edge.clients.len() {
         let story = format!("{held} connections of {} clients", edge.clients.len());
         verdict.note(Kind::Lingering, ALL_ROOMS, story);
@@ -144,63 +159,92 @@ fn has_joined(client: &Handle) -> bool {
     !last.is_empty() && last.iter().all(|(_, last)| last.is_some())
 }
 
-/// Lets both sides' faults strike until the time is over.
-async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> Vec<Struck> {
+/// Lets faults strike until the time is over, and rests between and after them where it is to.
+async fn strike(plan: &Plan, edge: &mut Edge, store: &mut Store) -> (Vec<Struck>, Vec<Rest>) {
     let world = edge.world.clone();
-    let journal = &world.journal;
-    let end = journal.now() + plan.time;
-    let on_edge = async {
-        let mut struck = Vec::new();
-        for act in Schedule::new(plan.seed, Side::Edge, &plan.faults).take(plan.times) {
-            tokio::time::sleep(act.pause).await;
-            let from = journal.now();
-            if from >= end {
-                break;
-            }
-            edge.strike(&act, LIMIT).await;
-            let act = Struck {
-                fault: act.fault,
-                from,
-                to: journal.now(),
-                room: None,
-            };
-            struck.push(act);
-            pause_after(plan, &act, journal).await;
+    let acts = |side| Schedule::new(plan.seed, side, &plan.faults).take(plan.times);
+    let (mut on_edge, mut on_store) = (acts(Side::Edge), acts(Side::Store));
+    let mut dice = Dice::new(plan.seed, 9);
+    let (mut struck, mut rests) = (Vec::new(), Vec::new());
+    let end = world.journal.now() + plan.time;
+    while world.journal.now() < end {
+        let round = match plan.rests && plan.is_mixed() {
+            true => end.min(world.journal.now() + ROUND),
+            false => end,
+        };
+        let round = Round {
+            plan,
+            journal: &world.journal,
+            end: round,
+        };
+        let (of_edge, of_store) = tokio::join!(
+            round.edge(edge, &mut on_edge),
+            round.store(store, &mut on_store)
+        );
+        struck.extend(of_edge);
+        struck.extend(of_store);
+        if plan.rests {
+            rests.push(rest(edge, &mut dice, LIMIT).await);
         }
-        struck
-    };
-    let on_store = async {
-        let mut struck = Vec::new();
-        for act in Schedule::new(plan.seed, Side::Store, &plan.faults).take(plan.times) {
-            tokio::time::sleep(act.pause).await;
-            let from = journal.now();
-            if from >= end {
-                break;
-            }
-            let room = store.strike(&act).await;
-            let act = Struck {
-                fault: act.fault,
-                from,
-                to: journal.now(),
-                room,
-            };
-            struck.push(act);
-            pause_after(plan, &act, journal).await;
+        if !plan.is_mixed() {
+            break;
         }
-        struck
-    };
-    let (mut struck, of_store) = tokio::join!(on_edge, on_store);
-    struck.extend(of_store);
+    }
     struck.sort_by_key(|act| act.from);
-    struck
+    (struck, rests)
+}
+
+/// A time in which both sides' faults strike.
+struct Round<'a> {
+    plan: &'a Plan,
+    journal: &'a Journal,
+    end: Duration,
+}
+
+impl Round<'_> {
+    async fn edge(&self, edge: &mut Edge, acts: &mut impl Iterator<Item = Act>) -> Vec<Struck> {
+        let mut struck = Vec::new();
+        while let Some((act, from)) = self.next(acts).await {
+            edge.strike(&act, LIMIT).await;
+            struck.push(self.over(&act, from, None).await);
+        }
+        struck
+    }
+
+    async fn store(&self, store: &mut Store, acts: &mut impl Iterator<Item = Act>) -> Vec<Struck> {
+        let mut struck = Vec::new();
+        while let Some((act, from)) = self.next(acts).await {
+            let room = store.strike(&act).await;
+            struck.push(self.over(&act, from, room).await);
+        }
+        struck
+    }
+
+    /// The next fault, at its time.
+    async fn next(&self, acts: &mut impl Iterator<Item = Act>) -> Option<(Act, Duration)> {
+        let act = acts.next()?;
+        tokio::time::sleep(act.pause).await;
+        let from = self.journal.now();
+        (from < self.end).then_some((act, from))
+    }
+
+    async fn over(&self, act: &Act, from: Duration, room: Option<u8>) -> Struck {
+        let struck = Struck {
+            fault: act.fault,
+            from,
+            to: self.journal.now(),
+            room,
+        };
+        pause_after(self.plan, &struck, self.journal).await;
+        struck
+    }
 }
 
 /// Where a fault strikes alone, the next one waits until all are served again: what is measured of each
 /// is its own.
 async fn pause_after(plan: &Plan, act: &Struck, journal: &Journal) {
     let give_up = Instant::now() + SERVED;
-    let is_mixed = plan.times == usize::MAX;
-    while !is_mixed && Instant::now() < give_up {
+    while !plan.is_mixed() && Instant::now() < give_up {
         if journal.read(|events| report::recovery(act, events, MEMBERS).is_some()) {
             return;
         }

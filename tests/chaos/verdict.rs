@@ -22,10 +22,16 @@ pub(crate) enum Kind {
     Needless,
     /// A node still holds the connection of a client that vanished long ago.
     Lingering,
+    /// A member was told of a user's joins and leaves not in turn, or of its own.
+    Unpaired,
+    /// At rest a node listed a user who wasn't there.
+    Ghost,
+    /// At rest a node didn't list a user who was there.
+    Unseen,
 }
 
 /// All kinds, in the order of the table.
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 10] = [
     Kind::Lost,
     Kind::Doubled,
     Kind::Reordered,
@@ -33,6 +39,9 @@ pub(crate) const KINDS: [Kind; 7] = [
     Kind::Refused,
     Kind::Needless,
     Kind::Lingering,
+    Kind::Unpaired,
+    Kind::Ghost,
+    Kind::Unseen,
 ];
 
 /// The outcome of a check.
@@ -49,6 +58,10 @@ pub(crate) struct Verdict {
     pub(crate) deliveries: usize,
     /// Members that were told to begin anew.
     pub(crate) told: usize,
+    /// Joins and leaves of users that members were told of.
+    pub(crate) turns: usize,
+    /// Lists of a room's users that nodes gave at rest.
+    pub(crate) sights: usize,
     /// Acked messages that a fault took which takes what is stored.
     pub(crate) gone: usize,
 }

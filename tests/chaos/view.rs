@@ -72,6 +72,8 @@ impl View {
                 }
             }
             What::Sent(_) | What::Acked(..) | What::Refused(_) | What::Cut => {}
+            // Judged elsewhere.
+            What::Joined(_) | What::Left(_) | What::Users(_) => {}
         }
     }
 

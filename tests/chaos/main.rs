@@ -90,9 +90,14 @@ impl Options {
             faults,
             times: usize::MAX,
             rate: self.rate,
-            rests: self.presence,
+            rests: self.presence || self.is_default(),
             keep: self.keep,
         }
+    }
+
+    /// Whether nothing was asked for.
+    fn is_default(&self) -> bool {
+        self.secs.is_none() && self.faults.is_none() && self.each.is_none()
     }
 
     /// The runs that are asked for.

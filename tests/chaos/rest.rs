@@ -14,8 +14,10 @@ use super::support::{Client, Node, json};
 
 /// How soon everybody is back, and whoever vanished before was dropped.
 const STILL: Duration = Duration::from_secs(60);
-/// How soon every node says what is so: 10 s are promised after a node's death, and some for asking.
-const SEEN: Duration = Duration::from_secs(12);
+/// How soon every node says what is so. 10 s are promised after a node's death; but whoever rests right after
+/// a fault of Redis, or beside a disk that keeps it from answering, has to wait for a lease time more
+/// before anybody is judged. `tests/presence` holds the 10 s; here it must come right.
+const SEEN: Duration = Duration::from_secs(30);
 
 /// Rests; what every node said in the end.
 pub(crate) async fn rest(edge: &mut Edge, dice: &mut Dice, limit: u64) -> Rest {

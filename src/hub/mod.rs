@@ -358,8 +358,8 @@ impl Hub {
 async fn open(hub: Hub, room: Arc<Room>) {
     match hub.broker().open(&room.id).await {
         Ok(()) => {
-            // Whoever joins shall find the others. Where it can't be read now, it is read as soon as it can.
-            let _ = room.read_roster(&hub).await;
+            // Whoever joins shall find the others.
+            room.open_roster(&hub).await;
             hub.load(&room).await;
         }
         Err(_) => hub.discard(&room),

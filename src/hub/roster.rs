@@ -164,7 +164,19 @@ impl Room {
         }
     }
 
-    pub(super) async fn read_roster(&self, hub: &Hub) -> Result<(), Unavailable> {
+    /// Reads the roster of a room that is being opened. The room's task isn't at work meanwhile, as two
+    /// reads could overtake each other.
+    pub(super) async fn open_roster(self: &Arc<Room>, hub: &Hub) {
+        if std::mem::replace(&mut self.state_mut().telling, true) {
+            return;
+        }
+        // Where it can't be read now, it is read as soon as it can.
+        let _ = self.read_roster(hub).await;
+        self.state_mut().telling = false;
+        self.tell_roster(hub);
+    }
+
+    async fn read_roster(&self, hub: &Hub) -> Result<(), Unavailable> {
         let roster = hub.broker().roster(&self.id).await?;
         self.roster_read(&roster, hub.nodes());
         Ok(())

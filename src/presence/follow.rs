@@ -33,13 +33,13 @@ const OVERDUE: Duration = Duration::from_secs(1);
 pub struct Presence {
     members: Members,
     version: Option<Mark>,
-    /// The roster must be read.
+    /// The roster must be read, or is being read.
     in_doubt: bool,
+    /// It must be read once more: the read under way may have come too early.
+    again: bool,
     /// It wasn't certain at the last read who of the others lives.
     unsure: bool,
     held: Vec<Published>,
-    /// More was published than could be held.
-    held_over: bool,
     /// When the roster was read last.
     read_at: Option<Instant>,
     /// The newest version that this node's own calls made, and when it was told of it.
@@ -81,9 +81,9 @@ impl Presence {
             members: Members::new(max),
             version: None,
             in_doubt: true,
+            again: false,
             unsure: false,
             held: Vec::new(),
-            held_over: false,
             read_at: None,
             expected: None,
             dirty: HashSet::new(),
@@ -122,18 +122,20 @@ impl Presence {
 
     /// What was published may have been missed, or the roster was lost: asserts everything again.
     pub fn assert(&mut self) {
-        self.in_doubt = true;
+        self.doubt();
         self.dirty.extend(self.members.all_held().cloned());
     }
 
     /// The roster must be read.
     pub fn doubt(&mut self) {
-        self.in_doubt = true;
+        (self.in_doubt, self.again) = (true, true);
     }
 
     /// More is known of who lives: the roster must be read where that wasn't certain when it was.
     pub fn reconsider(&mut self) {
-        self.in_doubt |= self.unsure;
+        if self.unsure {
+            self.doubt();
+        }
     }
 
     /// An incarnation is dead: what it left is removed.
@@ -146,6 +148,7 @@ impl Presence {
     /// What is to be done next, in the name of the incarnation that this node is in now.
     pub fn step(&mut self, own: Incarnation, now: Instant) -> Step {
         if self.in_doubt {
+            self.again = false;
             return Step::Read;
         }
         let changes = self.take_changes(own);
@@ -247,7 +250,7 @@ impl Presence {
         if self.held.len() < MAX_HELD {
             self.held.push(published);
         } else {
-            self.held_over = true;
+            self.again = true;
         }
     }
 
@@ -294,7 +297,7 @@ impl Presence {
         self.version = roster.version;
         self.read_at = Some(at.now);
         self.expected = None;
-        self.in_doubt = std::mem::take(&mut self.held_over);
+        self.in_doubt = std::mem::take(&mut self.again);
         let changes = self.difference(roster, own, nodes);
         let mut told = self.members.change(at, &changes);
         for published in std::mem::take(&mut self.held) {

@@ -178,6 +178,7 @@ fn a_hole_is_mended_by_the_difference() {
 fn what_is_published_during_a_read_comes_after_it() {
     let mut bench = Bench::new();
     bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
     let before = bench.other("a", true);
     assert!(bench.deliver(before).is_empty());
     let roster = bench.roster.clone();
@@ -185,6 +186,23 @@ fn what_is_published_during_a_read_comes_after_it() {
     assert!(bench.deliver(after).is_empty());
     bench.roster = roster;
     assert_eq!(bench.load(), ["user_joined a", "user_joined b"]);
+}
+
+#[test]
+fn what_is_missed_during_a_read_is_read_again() {
+    let mut bench = Bench::new();
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    // The roster was read; then the subscription broke, and something was published before the next.
+    let roster = bench.roster.clone();
+    bench.other("a", true);
+    bench.presence.assert();
+    let now = std::mem::replace(&mut bench.roster, roster);
+    assert!(bench.load().is_empty());
+    bench.roster = now;
+    assert!(matches!(bench.step(), Step::Read));
+    assert_eq!(bench.load(), ["user_joined a"]);
+    assert!(matches!(bench.step(), Step::Rest));
 }
 
 #[test]
@@ -232,6 +250,7 @@ fn after_a_loss_of_the_roster_nobody_living_is_missed() {
     bench.roster = Roster::default();
     bench.nodes.fault(bench.now);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);
@@ -274,6 +293,7 @@ fn a_new_incarnation_takes_its_users_over() {
     bench.own = Incarnation::random();
     bench.nodes.begin(bench.own, bench.now);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     let holders: Vec<_> = bench.roster.entries.iter().map(|e| e.incarnation).collect();
@@ -289,6 +309,7 @@ fn who_is_sent_to_another_node_keeps_its_entry() {
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);

@@ -20,8 +20,10 @@ use crate::id::Incarnation;
 pub const BEAT: Duration = Duration::from_secs(2);
 /// How long a lease lasts. A node that dies is noticed within it.
 pub const LEASE: Duration = Duration::from_secs(6);
-/// A beat that is late by so much is a fault.
-const LATE: Duration = Duration::from_secs(1);
+/// The longest time from a beat's going out to the next one's answer; beyond it there was a fault. The
+/// broker can't have been frozen for longer between the two, and whoever beats on time has so much of its lease
+/// left at any moment: so nobody's ran out by that.
+const LATEST: Duration = LEASE.saturating_sub(BEAT);
 /// How many dead incarnations are remembered, oldest forgotten first; so long a write of theirs that
 /// arrives late is known for what it is.
 const MAX_DEAD: usize = 1_024;
@@ -235,8 +237,7 @@ impl View {
 
     fn keep_time(&mut self, held: bool, sent: Instant, now: Instant) {
         let last = self.beat.replace(sent);
-        let gap = last.map_or(Duration::MAX, |last| sent.saturating_duration_since(last));
-        let on_time = now.saturating_duration_since(sent) <= LATE && gap <= BEAT + LATE;
+        let on_time = last.is_some_and(|last| now.saturating_duration_since(last) <= LATEST);
         if !held || !on_time {
             self.fault(now);
         }

@@ -16,10 +16,10 @@ use crate::hub::catchup::{self, Reader, Reason};
 use crate::hub::driver;
 use crate::hub::peer::Note;
 use crate::hub::room::Room;
-use crate::id::{Incarnation, RoomId, Seq, UserId};
-use crate::presence::Change;
+use crate::id::{Incarnation, Mark, RoomId, Seq, UserId};
 use crate::presence::follow::Step;
 use crate::presence::nodes::Nodes;
+use crate::presence::{self, Change};
 
 /// Messages that are read at once for cursors: so few that a member often stands elsewhere.
 const PART: usize = 2;
@@ -37,6 +37,12 @@ enum Past {
     Idle,
     Asked(Span, Vec<(Seq, Reader)>),
     Carried(Slice, Vec<(Seq, Reader)>),
+}
+
+/// An answer of the broker's about the roster.
+enum Answer {
+    Read(presence::Roster),
+    Told(Vec<Change>, Option<Mark>),
 }
 
 /// A room on a node.
@@ -57,6 +63,8 @@ pub(super) struct Node {
     pub(super) events: u64,
     /// The room's roster, and who may be in it.
     pub(super) roster: Roster,
+    /// What the broker answered and hasn't arrived yet.
+    answer: Option<Answer>,
     nodes: Nodes,
     other: Incarnation,
     now: Instant,
@@ -79,6 +87,7 @@ impl Node {
             acked: Seq::ZERO,
             events: 0,
             roster: Roster::default(),
+            answer: None,
             nodes: Nodes::alone(),
             other: Incarnation::random(),
             now: Instant::now(),
@@ -87,7 +96,7 @@ impl Node {
 
     /// Lets a room go that nobody is in, and opens it anew.
     pub(super) fn open_anew(&mut self, limit: usize) {
-        let telling = driver::has_roster_work(&self.room);
+        let telling = driver::has_roster_work(&self.room) || self.answer.is_some();
         let busy = telling || !self.waiting.is_empty() || !matches!(self.past, Past::Idle);
         if Arc::strong_count(&self.room) > 1 || !driver::is_empty(&self.room) || busy {
             return;
@@ -131,22 +140,31 @@ impl Node {
         let Some(own) = self.nodes.own() else {
             return false;
         };
+        match self.answer.take() {
+            Some(Answer::Read(roster)) => {
+                driver::roster_read(&self.room, &roster, &self.nodes);
+                return true;
+            }
+            Some(Answer::Told(changes, version)) => {
+                driver::roster_told(&self.room, changes, version);
+                return true;
+            }
+            None => {}
+        }
         match driver::roster_step(&self.room, own, self.now) {
             Step::Rest => return false,
             Step::Wait => {}
             Step::Read if fails => {}
             Step::Read => {
                 self.nodes.heard(self.other, self.now);
-                let roster = self.roster.read();
-                driver::roster_read(&self.room, &roster, &self.nodes);
+                self.answer = Some(Answer::Read(self.roster.read()));
             }
             Step::Tell(changes) => {
                 self.channel.extend(self.roster.change(&changes));
                 if fails {
                     driver::roster_not_told(&self.room, own, changes);
                 } else {
-                    let version = self.roster.version();
-                    driver::roster_told(&self.room, changes, version);
+                    self.answer = Some(Answer::Told(changes, self.roster.version()));
                 }
             }
         }
@@ -227,6 +245,7 @@ impl Node {
             driver::fail(&self.room);
             self.room = Arc::new(driver::new_room(self.room.id.clone(), limit, PRESENCE_MAX));
             self.channel.clear();
+            self.answer = None;
             (self.load, self.watched) = (Read::Due, None);
         }
     }

@@ -8,20 +8,6 @@ use serde_json::Value;
 
 use super::{Bench, draft, room};
 
-/// Each promise is a function here and a test on either broker.
-macro_rules! on_both_brokers {
-    ($($promise:ident,)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Bench::embedded().await).await })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Bench::redis().await).await })*
-        }
-    };
-}
-
 on_both_brokers! {
     appends_get_the_next_places,
     a_payload_is_what_is_stored_and_chains_to_the_one_before,

@@ -1,12 +1,28 @@
-//! The contract of `piazza::broker`, held by both brokers, and what is Redis' alone: sends of unknown
-//! fate and a list that isn't ours.
+//! The contract of `piazza::broker`, held by both brokers: logs, rosters, and nodes; and what is Redis'
+//! alone: sends of unknown fate, leases of several nodes, and keys that hold what isn't ours.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Each promise is a function here and a test on either broker.
+macro_rules! on_both_brokers {
+    ($($promise:ident,)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() { super::$promise(super::Bench::embedded().await).await })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() { super::$promise(super::Bench::redis().await).await })*
+        }
+    };
+}
+
 mod contract;
+mod nodes;
+mod roster;
 mod unknown_fate;
 
 use std::collections::HashMap;
@@ -106,6 +122,17 @@ impl Bench {
             driver,
             redis,
         }
+    }
+
+    /// Another node's way to the same Redis.
+    async fn second(&self) -> Bench {
+        let port = self.redis.as_ref().unwrap().port.to_string();
+        let bench = Bench::start(&[("REDIS_PORT", &port)], None).await;
+        eventually(SOON, "Redis to be up", || async {
+            bench.broker.health().up
+        })
+        .await;
+        bench
     }
 
     async fn append(&self, room: &RoomId, drafts: &[Draft]) -> Vec<broker::Outcome> {

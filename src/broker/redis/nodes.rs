@@ -67,6 +67,10 @@ impl Redis {
         after: Option<&UserId>,
         max: usize,
     ) -> Result<Vec<(UserId, Arc<str>)>, Unavailable> {
+        if nodes.is_empty() {
+            // The library takes an empty pipeline for a broken connection.
+            return Ok(Vec::new());
+        }
         let mut link = self.shared.links.current().ok_or(Unavailable)?;
         let mut call = redis::pipe();
         let from = after.map_or(b"-".to_vec(), |user| [b"(", &*online::after(user)].concat());

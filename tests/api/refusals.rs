@@ -139,13 +139,13 @@ async fn bad_paths_and_cursors_are_refused_by_name() {
     let company = Company::alone().await;
     let node = &company.nodes[0];
     let long = "x".repeat(129);
-    for user in ["%ff", &long, "%C3"] {
+    for user in ["%ff", &long, "%C3", ""] {
         let path = format!("/api/users/{user}/disconnect");
         let answer = OPERATOR.send(node, "POST", &path, None).await;
         answer.assert_refusal(400, "INVALID_PAYLOAD");
         assert!(answer.body.contains("user: "), "{answer:?}");
     }
-    for room in ["%ff", &long, "a%20b", "%7Ba%7D", "a%0Ab"] {
+    for room in ["%ff", &long, "a%20b", "%7Ba%7D", "a%0Ab", ""] {
         let answer = OPERATOR
             .get(node, &format!("/api/rooms/{room}/users"))
             .await;
@@ -153,17 +153,12 @@ async fn bad_paths_and_cursors_are_refused_by_name() {
         assert!(answer.body.contains("room: "), "{answer:?}");
     }
     for path in [
-        "/api/users//disconnect",
-        "/api/rooms//users",
         "/api",
         "/api/",
+        "/api/rooms/general/users/",
+        "/api/users/online/x",
     ] {
-        let method = if path.ends_with("disconnect") {
-            "POST"
-        } else {
-            "GET"
-        };
-        let answer = OPERATOR.send(node, method, path, None).await;
+        let answer = OPERATOR.get(node, path).await;
         answer.assert_refusal(404, "NOT_FOUND");
     }
     let endless = format!("cursor={}", "A".repeat(8_000));

@@ -211,8 +211,9 @@ impl Cluster {
         }
         // The list of users may have run out with the lease.
         life.anew = !beat.held;
-        self.judge(&beat, sent, now);
-        if users.len() == MOVES {
+        let died = self.judge(&beat, sent, now);
+        if users.len() == MOVES || died {
+            // More is to be told: of further users, or of rooms in which a dead node was the first.
             return A_MOMENT;
         }
         until_next(&beat, now)
@@ -226,7 +227,8 @@ impl Cluster {
         *life = Life::new();
     }
 
-    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) {
+    /// Whether somebody is dead from now on.
+    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) -> bool {
         let hub = &self.inner.hub;
         let verdict = hub.nodes().judge(beat, sent, now);
         let living = beat.nodes.iter().filter(|(_, left, _)| left.is_some());
@@ -245,6 +247,7 @@ impl Cluster {
         if verdict.read_again {
             hub.doubt_rosters();
         }
+        !verdict.dead.is_empty()
     }
 
     /// A draining node's lease lasts as long as the last one, whichever beat comes last.

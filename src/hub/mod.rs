@@ -200,9 +200,11 @@ impl Hub {
     /// Of how many rooms this node is the first that has somebody in them: added up over all nodes, that
     /// counts each room once.
     pub fn rooms_led(&self) -> usize {
-        let own = self.nodes().own();
+        let Some(own) = self.nodes().own() else {
+            return 0;
+        };
         let leads = |room: &&Arc<Room>| {
-            room.look(|presence| own.is_some_and(|own| presence.members().is_led_by(own)))
+            room.look(|presence| presence.members().is_led_by(own, self.nodes()))
         };
         self.rooms().iter().filter(leads).count()
     }

@@ -1,7 +1,6 @@
 //! `/api/rooms/{room}/users`: who is in a room, asked of a node that has it and of one that hasn't.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -36,12 +35,7 @@ fn people(ids: &[&str]) -> (u64, BTreeSet<(String, String)>) {
 
 async fn becomes(node: &Node, room: &str, ids: &[&str]) {
     let is_so = || async { listed(&OPERATOR.json(node, &path(room)).await, room) == people(ids) };
-    eventually(
-        TOLD + Duration::from_secs(2),
-        &format!("{ids:?} in {room}"),
-        is_so,
-    )
-    .await;
+    eventually(TOLD, &format!("{ids:?} in {room}"), is_so).await;
 }
 
 #[tokio::test]
@@ -53,12 +47,7 @@ async fn everyone_in_a_room_is_seen_from_every_node() {
         let node = &company.nodes[n];
         let is_so =
             || async { listed(&OPERATOR.json(node, &path(in_path)).await, room) == people(ids) };
-        eventually(
-            TOLD + Duration::from_secs(2),
-            &format!("{ids:?} as node {n} sees it"),
-            is_so,
-        )
-        .await;
+        eventually(TOLD, &format!("{ids:?} as node {n} sees it"), is_so).await;
     };
     let mut ada = Client::in_room(&company.nodes[0], "ada", room).await;
     let again = Client::in_room(&company.nodes[1], "ada", room).await;

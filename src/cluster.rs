@@ -8,6 +8,7 @@
 //!                                         └─ drained: a last lease, for those who come back elsewhere
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const A_MOMENT: Duration = Duration::from_millis(20);
 /// How long the last beat may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// What is known of the nodes holds so long: by then every lease that was held has been renewed or has run out.
+const FRESH: Duration = LEASE;
+/// Rates over less than that would tell of one burst.
+const RATES_OVER: Duration = Duration::from_secs(1);
 
 /// A handle to the cluster.
 #[derive(Clone)]
@@ -45,6 +50,8 @@ struct Inner {
     node: NodeId,
     started_at: u64,
     shutdown: Shutdown,
+    /// The last beat is on its way, or was.
+    left: AtomicBool,
     last: Mutex<Last>,
 }
 
@@ -52,14 +59,18 @@ struct Inner {
 struct Last {
     /// Every node that has a lease, as it described itself.
     nodes: Vec<(Incarnation, About)>,
+    /// When the beat went out that found them.
+    found_at: Option<Instant>,
     strike: Vec<Incarnation>,
+    /// When the rates were taken, of what, and what they were: messages per second, per cent of a core.
     at: Instant,
     stored: u64,
     cpu_seconds: f64,
+    rates: (f64, f64),
 }
 
 /// What a node says of itself; http.md's `/api/stats`. Times are Unix milliseconds, `uptime` is seconds, the
-/// rates are those since the beat before.
+/// rates are those of the last seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)] // named as on the wire
@@ -78,6 +89,9 @@ pub struct About {
     pub cpu_percent: f64,
     pub last_heartbeat: u64,
     pub draining: bool,
+    /// It has ended: only its lease still lasts, for those who come back elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// All nodes together.
@@ -120,16 +134,19 @@ impl Cluster {
     pub fn new(hub: Hub, node: NodeId, shutdown: Shutdown) -> Cluster {
         let last = Last {
             nodes: Vec::new(),
+            found_at: None,
             strike: Vec::new(),
             at: Instant::now(),
             stored: 0,
             cpu_seconds: cpu_seconds(),
+            rates: (0.0, 0.0),
         };
         let inner = Inner {
             hub,
             node,
             started_at: now_ms(),
             shutdown,
+            left: AtomicBool::new(false),
             last: Mutex::new(last),
         };
         Cluster {
@@ -194,8 +211,9 @@ impl Cluster {
         }
         // The list of users may have run out with the lease.
         life.anew = !beat.held;
-        self.judge(&beat, sent, now);
-        if users.len() == MOVES {
+        let died = self.judge(&beat, sent, now);
+        if users.len() == MOVES || died {
+            // More is to be told: of further users, or of rooms in which a dead node was the first.
             return A_MOMENT;
         }
         until_next(&beat, now)
@@ -209,7 +227,8 @@ impl Cluster {
         *life = Life::new();
     }
 
-    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) {
+    /// Whether somebody is dead from now on.
+    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) -> bool {
         let hub = &self.inner.hub;
         let verdict = hub.nodes().judge(beat, sent, now);
         let living = beat.nodes.iter().filter(|(_, left, _)| left.is_some());
@@ -218,6 +237,7 @@ impl Cluster {
         {
             let mut last = self.last();
             last.nodes = living.collect();
+            last.found_at = Some(sent);
             last.strike = hub.nodes().struck(beat);
         }
         if !verdict.dead.is_empty() {
@@ -227,6 +247,7 @@ impl Cluster {
         if verdict.read_again {
             hub.reconsider_rosters();
         }
+        !verdict.dead.is_empty()
     }
 
     /// A draining node's lease lasts as long as the last one, whichever beat comes last.
@@ -244,6 +265,8 @@ impl Cluster {
         let Some(own) = self.inner.hub.nodes().own() else {
             return;
         };
+        // Whichever beat comes last says so, but for one that is being sent at this very moment.
+        self.inner.left.store(true, Ordering::Relaxed);
         let about = self.describe(Instant::now());
         let renewal = Renewal {
             own,
@@ -263,8 +286,7 @@ impl Cluster {
     fn describe(&self, now: Instant) -> Vec<u8> {
         let (hub, cpu) = (&self.inner.hub, cpu_seconds());
         let mut last = self.last();
-        let passed = now.duration_since(last.at).as_secs_f64().max(1e-3);
-        let stored = hub.metrics().publishes.get();
+        last.take_rates(now, hub.metrics().publishes.get(), cpu);
         let about = About {
             node_id: self.inner.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -273,37 +295,44 @@ impl Cluster {
             connections: hub.connection_count(),
             rooms: hub.room_count(),
             rooms_led: Some(hub.rooms_led()),
-            messages_per_second: rounded((stored - last.stored) as f64 / passed),
+            messages_per_second: last.rates.0,
             memory_bytes: resident_bytes().unwrap_or_default(),
-            cpu_percent: rounded((cpu - last.cpu_seconds) / passed * 100.0),
+            cpu_percent: last.rates.1,
             last_heartbeat: now_ms(),
             draining: self.inner.shutdown.is_draining(),
+            left: self.inner.left.load(Ordering::Relaxed),
         };
-        (last.at, last.stored, last.cpu_seconds) = (now, stored, cpu);
         // It has no key that is no string: it can't fail.
         serde_json::to_vec(&about).unwrap_or_default()
     }
 
+    /// The nodes that live and serve, as [`FRESH`] ago at most.
+    fn nodes(&self) -> Result<Vec<(Incarnation, About)>, Unavailable> {
+        let last = self.last();
+        let fresh = last.found_at.is_some_and(|at| at.elapsed() < FRESH);
+        let serving = last.nodes.iter().filter(|(_, about)| !about.left);
+        fresh.then(|| serving.cloned().collect()).ok_or(Unavailable)
+    }
+
     /// All nodes that live, as they were some seconds ago at most.
-    pub fn stats(&self) -> Stats {
-        let mut nodes: Vec<About> = self
-            .last()
-            .nodes
-            .iter()
-            .map(|(_, about)| about.clone())
-            .collect();
+    ///
+    /// # Errors
+    /// Where that isn't known, as the broker can't be reached.
+    pub fn stats(&self) -> Result<Stats, Unavailable> {
+        let nodes = self.nodes()?.into_iter();
+        let mut nodes: Vec<About> = nodes.map(|(_, about)| about).collect();
         nodes.sort_by(|one, other| one.node_id.cmp(&other.node_id));
         let total_rooms = nodes
             .iter_mut()
             .filter_map(|node| node.rooms_led.take())
             .sum();
-        Stats {
+        Ok(Stats {
             total_nodes: nodes.len(),
             total_connections: nodes.iter().map(|node| node.connections).sum(),
             total_rooms,
             messages_per_second: rounded(nodes.iter().map(|node| node.messages_per_second).sum()),
             nodes,
-        }
+        })
     }
 
     /// Users with a connection anywhere, as of some seconds ago: the next `max` after `after`.
@@ -315,22 +344,38 @@ impl Cluster {
         after: Option<&UserId>,
         max: usize,
     ) -> Result<Vec<(UserId, Arc<str>)>, Unavailable> {
-        let nodes: Vec<Incarnation> = self.last().nodes.iter().map(|(of, _)| *of).collect();
+        let nodes: Vec<Incarnation> = self.nodes()?.iter().map(|(of, _)| *of).collect();
         self.inner.hub.broker().online(&nodes, after, max).await
     }
 
     /// Says something to every node that lives.
     ///
     /// # Errors
-    /// Where one of them may not have heard it.
+    /// Where one of them may not have heard it; others may have carried it out. Nothing is said where it isn't
+    /// known who lives.
     pub async fn command(&self, command: &Command) -> Result<(), NotAll> {
+        let living = self.nodes().map_err(|Unavailable| NotAll)?.len();
         let hub = &self.inner.hub;
         let heard = hub.broker().command(&command.to_bytes(), hub).await;
-        let living = self.last().nodes.len();
         match heard {
             Ok(heard) if heard >= living => Ok(()),
             _ => Err(NotAll),
         }
+    }
+}
+
+impl Last {
+    /// Beats may follow one another at once; the rates of the last longer time hold meanwhile.
+    fn take_rates(&mut self, now: Instant, stored: u64, cpu_seconds: f64) {
+        let passed = now.duration_since(self.at);
+        if passed < RATES_OVER {
+            return;
+        }
+        let per_second = |amount: f64| rounded(amount / passed.as_secs_f64());
+        let messages = stored.saturating_sub(self.stored) as f64;
+        let cpu = 100.0 * (cpu_seconds - self.cpu_seconds);
+        self.rates = (per_second(messages), per_second(cpu));
+        (self.at, self.stored, self.cpu_seconds) = (now, stored, cpu_seconds);
     }
 }
 

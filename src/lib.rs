@@ -39,6 +39,7 @@
 //! | requests to one room take effect in order | `connection/lane.rs` | `tests/protocol/requests.rs` |
 //! | a slow client costs nothing | `connection/outflow.rs`, [`connection::wire`] | `connection/model_tests`, `tests/slow_client.rs` |
 //! | a node that doesn't hear what is published says so, and heals | `broker/redis/link.rs`, `hub/hearing.rs` | `tests/deaf.rs` |
+//! | what an operator says reaches every node, or the answer says that it may not have | [`cluster`], [`hub::command`] | `tests/api` |
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
@@ -63,7 +64,7 @@
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
-//! - [`http`]: routes, who calls, the upgrade, probes
+//! - [`http`]: routes, who calls, the upgrade, probes, what is under `/api`
 //! - [`server`]: builds every part, accepts, ends in order
 //! - [`commands`]: what `main` can be told
 

@@ -57,6 +57,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpError> {
         refusal(&field, &error.into_inner())
     })?;
     json.end().map_err(|error| refusal(".", &error))?;
+    // A list would pass for an object whose fields it has in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(HttpError::invalid_payload(
+            "the body: must be an object".to_owned(),
+        ));
+    }
     Ok(value)
 }
 
@@ -115,6 +121,7 @@ mod tests {
             ("{\"text\":\"\u{1}\"}", "INVALID_JSON", "no JSON"),
             ("{}", "INVALID_PAYLOAD", "`text`"),
             ("5", "INVALID_PAYLOAD", "the body: "),
+            ("[\"a\",null]", "INVALID_PAYLOAD", "the body: "),
             ("{\"text\":5}", "INVALID_PAYLOAD", "text: invalid type"),
             (
                 "{\"text\":\"a\",\"replyTo\":{\"seq\":-1}}",

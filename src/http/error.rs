@@ -99,6 +99,24 @@ impl HttpError {
         }
     }
 
+    /// A room's id that is against the rules.
+    pub fn invalid_room(message: String) -> HttpError {
+        HttpError {
+            message: message.into(),
+            ..HttpError::new(StatusCode::BAD_REQUEST, "INVALID_ROOM", "")
+        }
+    }
+
+    /// The token doesn't grant it.
+    pub fn forbidden(message: &'static str) -> HttpError {
+        HttpError::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
+    }
+
+    /// The broker, or a node, can't be reached now.
+    pub fn unavailable(message: &'static str) -> HttpError {
+        HttpError::later("UNAVAILABLE", message, 2)
+    }
+
     /// A token is missing or not good.
     pub fn unauthorized(message: &'static str) -> HttpError {
         HttpError::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)

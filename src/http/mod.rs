@@ -1,7 +1,8 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! numbers in [`metrics`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
+//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
 //! [`body`].
 
+pub mod api;
 pub mod bearer;
 pub mod body;
 pub mod caller;
@@ -46,6 +47,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .merge(api::routes())
         .fallback(async || HttpError::NOT_FOUND)
         .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
         .with_state(app)

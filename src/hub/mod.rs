@@ -52,6 +52,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(1);
 /// Rooms that are opened or mended at once.
 const LOADS: usize = 64;
+/// Rosters that are read at once for who only looks: each may be of a hundred thousand users.
+const LOOKS: usize = 4;
 /// Between tries to mend a room; doubling, up to the longest.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -73,6 +75,7 @@ struct Inner {
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
     loads: Semaphore,
+    looks: Semaphore,
     /// Rooms opened so far: spreads their comparisons over the minute.
     opened: AtomicUsize,
 }
@@ -105,6 +108,7 @@ impl Hub {
                 people: Mutex::default(),
                 idle: Mutex::default(),
                 loads: Semaphore::new(LOADS),
+                looks: Semaphore::new(LOOKS),
                 opened: AtomicUsize::new(0),
             }),
         }
@@ -184,6 +188,11 @@ impl Hub {
         self.inner.loads.acquire().await.ok()
     }
 
+    /// A turn among those that look at rosters of rooms that aren't up here.
+    async fn roster_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.looks.acquire().await.ok()
+    }
+
     fn rooms(&self) -> Vec<Arc<Room>> {
         lock(&self.inner.rooms).values().cloned().collect()
     }
@@ -191,9 +200,11 @@ impl Hub {
     /// Of how many rooms this node is the first that has somebody in them: added up over all nodes, that
     /// counts each room once.
     pub fn rooms_led(&self) -> usize {
-        let own = self.nodes().own();
+        let Some(own) = self.nodes().own() else {
+            return 0;
+        };
         let leads = |room: &&Arc<Room>| {
-            room.look(|presence| own.is_some_and(|own| presence.members().is_led_by(own)))
+            room.look(|presence| presence.members().is_led_by(own, self.nodes()))
         };
         self.rooms().iter().filter(leads).count()
     }

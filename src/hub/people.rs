@@ -81,10 +81,14 @@ impl People {
         users.into_iter().filter_map(one).collect()
     }
 
-    /// What was given by [`People::moves`] didn't arrive.
+    /// What was given by [`People::moves`] may not have arrived: the others know these users, if at all,
+    /// under the names that it had, so under these they come and go until they are told.
     pub(super) fn take_back(&mut self, moves: Vec<Move>) {
         for (user, name, _) in moves {
-            self.changed.entry(user).or_insert(name);
+            if let Some(known) = self.users.get_mut(&user) {
+                known.name = name.clone();
+            }
+            self.changed.insert(user, name);
         }
     }
 
@@ -131,5 +135,22 @@ mod tests {
         people.all_anew();
         assert_eq!(people.moves(9).len(), 1);
         assert_eq!((people.count(), people.peers_of(&user).len()), (1, 1));
+    }
+
+    #[test]
+    fn who_comes_back_under_another_name_is_not_left_behind_under_the_first() {
+        let mut people = People::default();
+        let (one, two) = (peer("u", "One"), peer("u", "Two"));
+        let user = one.identity.user.clone();
+        people.enter(one.clone());
+        people.moves(9);
+        people.leave(&one);
+        let gone = people.moves(9);
+        // She comes back while the others are being told, and that fails: they still have "One".
+        people.enter(two.clone());
+        people.take_back(gone);
+        assert_eq!(people.moves(9), [(user.clone(), "One".into(), true)]);
+        people.leave(&two);
+        assert_eq!(people.moves(9), [(user, "One".into(), false)]);
     }
 }

@@ -23,6 +23,7 @@ use crate::presence::follow::{At, Step};
 use crate::presence::members::Frame;
 use crate::presence::nodes::Nodes;
 use crate::presence::{Change, Presence, Roster};
+use crate::protocol::event::Users;
 use crate::protocol::request::RequestId;
 
 /// From the beginning of one call to that of the next.
@@ -58,6 +59,36 @@ impl State {
             self.news = true;
         }
     }
+}
+
+impl Hub {
+    /// Who is in a room, on all nodes: the payload of a `users` event, JSON. This node's copy tells, where it
+    /// has one and is certain of it; else the broker's roster.
+    ///
+    /// # Errors
+    /// Where the broker can't be reached, or it isn't known yet who lives.
+    pub async fn users(&self, id: &RoomId) -> Result<Vec<u8>, Unavailable> {
+        if !self.broker().health().up || self.nodes().own().is_none() {
+            return Err(Unavailable);
+        }
+        let here = self.room_if_up(id.as_str()).and_then(|room| {
+            room.look(|presence| {
+                let certain = presence.is_certain();
+                certain.then(|| json(&presence.members().users(id)))
+            })
+        });
+        if let Some(here) = here {
+            return Ok(here);
+        }
+        let _turn = self.roster_turn().await;
+        let roster = self.broker().roster(id).await?;
+        Ok(json(&roster.users(id, self.nodes())))
+    }
+}
+
+fn json(users: &Users<'_>) -> Vec<u8> {
+    // It has no key that is no string: it can't fail.
+    serde_json::to_vec(users).unwrap_or_default()
 }
 
 impl Room {

@@ -96,6 +96,11 @@ impl Presence {
         &self.members
     }
 
+    /// Whether the copy follows the broker's roster; otherwise it is read again soon.
+    pub fn is_certain(&self) -> bool {
+        !self.in_doubt
+    }
+
     /// The roster's version that this node's copy has.
     pub fn version(&self) -> Option<Mark> {
         self.version

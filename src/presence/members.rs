@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::Change;
 use super::follow::At;
+use super::nodes::{Nodes, Standing};
 use crate::id::{Incarnation, RoomId, UserId};
 use crate::protocol::event::{self, User, UserJoined, UserLeft, Users};
 use crate::protocol::request::RequestId;
@@ -118,11 +119,13 @@ impl Members {
         })
     }
 
-    /// Whether this node, as `own`, is the first of all that have somebody here.
-    pub fn is_led_by(&self, own: Incarnation) -> bool {
+    /// Whether this node, as `own`, is the first of all that live and have somebody here. What the dead left
+    /// may take a moment to be removed.
+    pub fn is_led_by(&self, own: Incarnation, nodes: &Nodes) -> bool {
         let any = self.users.values().any(|member| member.here > 0);
         let holders = self.users.values().flat_map(|member| &member.holders);
-        any && holders.min().is_none_or(|first| own < *first)
+        let mut before = holders.filter(|holder| **holder < own);
+        any && !before.any(|holder| nodes.standing(*holder) != Standing::Dead)
     }
 
     /// Sets and removes entries of others, and gives what the members are told of it. Of somebody who comes

@@ -18,10 +18,14 @@ pub mod follow;
 pub mod members;
 pub mod nodes;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::follow::Presence;
-use crate::id::{Incarnation, Mark, ShortId, UserId};
+use self::members::MAX_LISTED;
+use self::nodes::{Nodes, Standing};
+use crate::id::{Incarnation, Mark, RoomId, ShortId, UserId};
+use crate::protocol::event::{User, Users};
 
 /// One entry of a roster, set or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +45,33 @@ pub struct Roster {
     pub version: Option<Mark>,
     /// All entries.
     pub entries: Vec<Change>,
+}
+
+impl Roster {
+    /// Who is there by the entries of those who live, each user once: the payload of a `users` event for a
+    /// room of which this node has no copy.
+    pub fn users<'a>(&'a self, room: &'a RoomId, nodes: &Nodes) -> Users<'a> {
+        let mut known = HashMap::new();
+        let mut lives = |of: Incarnation| {
+            let standing = known.entry(of).or_insert_with(|| nodes.standing(of));
+            *standing == Standing::Alive
+        };
+        let mut there: HashMap<&UserId, &str> = HashMap::new();
+        for entry in &self.entries {
+            if let Some(name) = entry.name.as_deref()
+                && lives(entry.incarnation)
+            {
+                there.entry(&entry.user).or_insert(name);
+            }
+        }
+        let listed = there.iter().take(MAX_LISTED);
+        let users = listed.map(|(user_id, username)| User { user_id, username });
+        Users {
+            room_id: room,
+            count: there.len(),
+            users: users.collect(),
+        }
+    }
 }
 
 /// What was published of a roster: changes that had an effect.

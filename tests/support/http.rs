@@ -124,3 +124,29 @@ pub async fn read_response<S: AsyncReadExt + Unpin>(stream: &mut S) -> std::io::
         body: String::from_utf8_lossy(&body).into_owned(),
     })
 }
+
+/// Any request, with a body where one is given.
+pub async fn send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Response {
+    let what = format!("{method} {path} at {addr}");
+    let talk = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if let Some(body) = body {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let request = [(head + "\r\n").as_bytes(), body.unwrap_or_default()].concat();
+        stream.write_all(&request).await?;
+        read_response(&mut stream).await
+    };
+    let response = within(SOON * 2, &what, talk).await;
+    response.unwrap_or_else(|e| panic!("{what}: {e}"))
+}

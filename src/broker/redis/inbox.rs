@@ -4,7 +4,7 @@
 //! Two tasks, so that nothing slow stands behind the one that reads the socket (Redis ends a subscriber
 //! that lets its output pile up): the client library's reader puts what comes into a bounded queue,
 //! and [`distribute`] takes it from there to the rooms. What finds the queue full is dropped and its
-//! room is marked: it is mended from the list.
+//! room is marked: it is mended from the list. Commands, which nothing mends, don't wait in it.
 //!
 //! Orders (listen to a room, stop listening) are carried out in the order given, many in one command
 //! while one is on its way. Each open room has at most one of a kind outstanding, which bounds their
@@ -28,6 +28,8 @@ use crate::id::RoomId;
 /// Payloads that may wait to be distributed, and their bytes.
 const QUEUE: usize = 8_192;
 const QUEUE_BYTES: usize = 32 << 20;
+/// Commands that may wait, of at most some 64 KiB each: they are what a few operators say.
+const COMMANDS: usize = 256;
 /// Channels in one SUBSCRIBE or UNSUBSCRIBE.
 const CHANNELS_A_COMMAND: usize = 500;
 /// How often it is looked whether anything is heard.
@@ -248,13 +250,13 @@ async fn connect<D: Deliver + Clone>(
 ) -> Result<Listening, RedisError> {
     let broken = Arc::new(Notify::new());
     let queue = Queue::default();
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (ways, arrivals) = ways(&shared.commands);
     let push = {
         let (broken, queue) = (broken.clone(), queue.clone());
         move |info: PushInfo| -> Result<(), std::convert::Infallible> {
             match info.kind {
                 PushKind::Disconnection => broken.notify_one(),
-                PushKind::Message => queue.put(info, &sender),
+                PushKind::Message => queue.put(info, &ways),
                 _ => {}
             }
             Ok(())
@@ -268,7 +270,7 @@ async fn connect<D: Deliver + Clone>(
         .get_multiplexed_async_connection_with_config(&config)
         .await?;
     // Ends by itself when the connection, and with it the sender, is gone.
-    tokio::spawn(distribute(shared.clone(), up, receiver, queue));
+    tokio::spawn(distribute(shared.clone(), up, arrivals, queue));
     connection
         .subscribe(&[&shared.probe, &shared.commands])
         .await?;
@@ -279,6 +281,36 @@ async fn connect<D: Deliver + Clone>(
     Ok(Listening { connection, broken })
 }
 
+/// From the reader to the distributor: channel and payload, and commands by themselves. One that found the
+/// queue full would be lost, though Redis has counted this node among those that heard it.
+struct Ways {
+    payloads: mpsc::Sender<(Vec<u8>, Vec<u8>)>,
+    commands: mpsc::Sender<Vec<u8>>,
+    /// The commands' channel.
+    commanded: Vec<u8>,
+}
+
+/// The other ends of [`Ways`].
+struct Arrivals {
+    payloads: mpsc::Receiver<(Vec<u8>, Vec<u8>)>,
+    commands: mpsc::Receiver<Vec<u8>>,
+}
+
+fn ways(commanded: &str) -> (Ways, Arrivals) {
+    let (payloads, payloads_in) = mpsc::channel(QUEUE);
+    let (commands, commands_in) = mpsc::channel(COMMANDS);
+    let ways = Ways {
+        payloads,
+        commands,
+        commanded: commanded.into(),
+    };
+    let arrivals = Arrivals {
+        payloads: payloads_in,
+        commands: commands_in,
+    };
+    (ways, arrivals)
+}
+
 /// What stands between the reader and the distributor: bytes under way, channels that lost something.
 #[derive(Clone, Default)]
 struct Queue {
@@ -287,17 +319,23 @@ struct Queue {
 }
 
 impl Queue {
-    fn put(&self, info: PushInfo, sender: &mpsc::Sender<(Vec<u8>, Vec<u8>)>) {
+    fn put(&self, info: PushInfo, ways: &Ways) {
         let mut data = info.data.into_iter();
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
             (data.next(), data.next())
         else {
             return;
         };
+        if channel == ways.commanded {
+            if ways.commands.try_send(payload).is_err() {
+                tracing::error!("a command to all nodes is lost here: too many wait");
+            }
+            return;
+        }
         let len = payload.len();
         if self.bytes.fetch_add(len, Ordering::Relaxed) > QUEUE_BYTES {
             self.dropped(channel, len);
-        } else if let Err(full) = sender.try_send((channel, payload)) {
+        } else if let Err(full) = ways.payloads.try_send((channel, payload)) {
             self.dropped(full.into_inner().0, len);
         }
     }
@@ -318,13 +356,18 @@ impl Queue {
 
 /// Takes payloads to their rooms. A channel is marked lossy only while the queue is full, so there is
 /// always a payload behind the mark with which it is noticed.
-async fn distribute(
-    shared: Arc<Shared>,
-    up: impl Deliver,
-    mut receiver: mpsc::Receiver<(Vec<u8>, Vec<u8>)>,
-    queue: Queue,
-) {
-    while let Some((channel, payload)) = receiver.recv().await {
+async fn distribute(shared: Arc<Shared>, up: impl Deliver, mut arrivals: Arrivals, queue: Queue) {
+    loop {
+        let (channel, payload) = tokio::select! {
+            biased;
+            Some(command) = arrivals.commands.recv() => {
+                up.command(&command);
+                continue;
+            }
+            Some(arrived) = arrivals.payloads.recv() => arrived,
+            // The reader is gone, and all that it left has been taken.
+            else => return,
+        };
         queue.bytes.fetch_sub(payload.len(), Ordering::Relaxed);
         let channel = String::from_utf8_lossy(&channel);
         match shared.keys.room_of(&channel) {
@@ -333,7 +376,6 @@ async fn distribute(
                 up.deliver(room, &payload);
             }
             None if channel == shared.probe => shared.links.heard(),
-            None if channel == shared.commands => up.command(&payload),
             None => {}
         }
         for channel in queue.take_lossy() {
@@ -341,5 +383,30 @@ async fn distribute(
                 up.mend(Some(room));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(channel: &str, payload: &str) -> PushInfo {
+        let text = |text: &str| Value::BulkString(text.into());
+        PushInfo {
+            kind: PushKind::Message,
+            data: vec![text(channel), text(payload)],
+        }
+    }
+
+    #[test]
+    fn a_command_gets_through_where_the_queue_is_full() {
+        let (queue, (ways, mut arrivals)) = (Queue::default(), ways("commands"));
+        for _ in 0..=QUEUE {
+            queue.put(message("room", "m"), &ways);
+        }
+        assert_eq!(queue.take_lossy().len(), 1, "it is full");
+        queue.put(message("commands", "c"), &ways);
+        assert_eq!(arrivals.commands.try_recv().unwrap(), b"c");
+        assert!(queue.take_lossy().is_empty());
     }
 }

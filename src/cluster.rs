@@ -113,6 +113,16 @@ impl Life {
             anew: true,
         }
     }
+
+    /// A beat may have been carried out, or not. One that was the first isn't made again under that name: the
+    /// incarnation may have been on the list, and been given up, since then. And which users the others
+    /// know isn't certain.
+    fn failed(&mut self) {
+        if self.first {
+            *self = Life::new();
+        }
+        self.anew = true;
+    }
 }
 
 impl Cluster {
@@ -152,6 +162,7 @@ impl Cluster {
             // The embedded broker's one node needs no lease.
             life.own = own;
         }
+        self.inner.hub.broker().up().await;
         loop {
             let pause = self.beat(&mut life).await;
             tokio::time::sleep(pause).await;
@@ -166,7 +177,7 @@ impl Cluster {
             hub.all_anew();
         }
         let (users, about) = (hub.moves(MOVES), self.describe(sent));
-        let strike = self.last().strike.clone();
+        let strike = std::mem::take(&mut self.last().strike);
         let renewal = Renewal {
             own: life.own,
             first: life.first,
@@ -179,9 +190,8 @@ impl Cluster {
         let answer = hub.broker().beat(&renewal).await;
         let now = Instant::now();
         let Ok(beat) = answer else {
-            hub.take_back(users);
-            life.anew = anew;
             hub.nodes().fault(now);
+            life.failed();
             return PAUSE;
         };
         if !beat.listed {
@@ -194,11 +204,12 @@ impl Cluster {
         }
         // The list of users may have run out with the lease.
         life.anew = !beat.held;
-        self.judge(&beat, sent, now);
-        if users.len() == MOVES {
-            return A_MOMENT;
+        let more = self.judge(&beat, sent, now) || users.len() == MOVES;
+        if more {
+            A_MOMENT
+        } else {
+            until_next(&beat, now)
         }
-        until_next(&beat, now)
     }
 
     /// The others gave this node up, or the broker has forgotten all nodes: another life begins, and
@@ -209,7 +220,8 @@ impl Cluster {
         *life = Life::new();
     }
 
-    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) {
+    /// Whether somebody is to be struck off the list.
+    fn judge(&self, beat: &Beat, sent: Instant, now: Instant) -> bool {
         let hub = &self.inner.hub;
         let verdict = hub.nodes().judge(beat, sent, now);
         let living = beat.nodes.iter().filter(|(_, left, _)| left.is_some());
@@ -218,7 +230,7 @@ impl Cluster {
         {
             let mut last = self.last();
             last.nodes = living.collect();
-            last.strike = hub.nodes().struck(beat);
+            last.strike.clone_from(&verdict.strike);
         }
         if !verdict.dead.is_empty() {
             tracing::warn!(nodes = ?verdict.dead, "given up: their leases have run out");
@@ -227,6 +239,7 @@ impl Cluster {
         if verdict.read_again {
             hub.doubt_rosters();
         }
+        !verdict.strike.is_empty()
     }
 
     /// A draining node's lease lasts as long as the last one, whichever beat comes last.

@@ -143,6 +143,13 @@ impl Room {
         }
     }
 
+    /// The room is being opened and its roster was read, or couldn't be: from now on its task may run. Two
+    /// reads at once could let the older one come last.
+    pub(super) fn begin_telling(self: &Arc<Room>, hub: &Hub) {
+        self.state_mut().telling = false;
+        self.tell_roster(hub);
+    }
+
     pub(super) fn next_step(&self, own: Incarnation, now: Instant) -> Step {
         let mut state = self.state_mut();
         let step = state.presence.step(own, now);

@@ -35,6 +35,8 @@ pub struct Presence {
     version: Option<Mark>,
     /// The roster must be read.
     in_doubt: bool,
+    /// There was a doubt since the last read began: that read may be older than what the doubt is about.
+    again: bool,
     held: Vec<Published>,
     /// More was published than could be held.
     held_over: bool,
@@ -79,6 +81,7 @@ impl Presence {
             members: Members::new(max),
             version: None,
             in_doubt: true,
+            again: false,
             held: Vec::new(),
             held_over: false,
             read_at: None,
@@ -119,13 +122,14 @@ impl Presence {
 
     /// What was published may have been missed, or the roster was lost: asserts everything again.
     pub fn assert(&mut self) {
-        self.in_doubt = true;
+        self.doubt();
         self.dirty.extend(self.members.all_held().cloned());
     }
 
     /// The roster must be read: it was not certain what to make of it.
     pub fn doubt(&mut self) {
         self.in_doubt = true;
+        self.again = true;
     }
 
     /// An incarnation is dead: what it left is removed.
@@ -138,6 +142,7 @@ impl Presence {
     /// What is to be done next, in the name of the incarnation that this node is in now.
     pub fn step(&mut self, own: Incarnation, now: Instant) -> Step {
         if self.in_doubt {
+            self.again = false;
             return Step::Read;
         }
         let changes = self.take_changes(own);
@@ -283,11 +288,15 @@ impl Presence {
         nodes: &Nodes,
         at: At<'_>,
     ) -> Vec<Frame> {
+        if self.is_older(roster.version) {
+            // The broker lost what it had: the others will enter their users again.
+            nodes.fault(at.now);
+        }
         self.version = roster.version;
         self.read_at = Some(at.now);
         self.expected = None;
-        self.in_doubt = std::mem::take(&mut self.held_over);
-        let changes = self.difference(roster, own, nodes);
+        self.in_doubt = std::mem::take(&mut self.held_over) | self.again;
+        let changes = self.difference(roster, own, nodes, at.now);
         let mut told = self.members.change(at, &changes);
         for published in std::mem::take(&mut self.held) {
             let beyond = roster.version.is_none_or(|v| published.version.seq > v.seq);
@@ -298,12 +307,23 @@ impl Presence {
         told
     }
 
+    /// Whether a roster that was read lacks what this node's copy has. What is published during a read is
+    /// held back, so the copy doesn't run ahead of it.
+    fn is_older(&self, read: Option<Mark>) -> bool {
+        let lacks = |had: Mark| match read {
+            Some(read) => read.seq < had.seq || (read.seq == had.seq && read.id != had.id),
+            None => true,
+        };
+        self.version.is_some_and(lacks)
+    }
+
     /// How the copy differs from the roster; notes what of the roster must be mended.
     fn difference(
         &mut self,
         roster: &Roster,
         own: Option<Incarnation>,
         nodes: &Nodes,
+        now: Instant,
     ) -> Vec<Change> {
         let mut missing: HashSet<(Incarnation, &UserId)> = self.members.entries().collect();
         let (mut changes, mut entered) = (Vec::new(), HashSet::new());
@@ -325,7 +345,7 @@ impl Presence {
                 Standing::Dead => {
                     self.stale.insert((holder, user.clone()));
                 }
-                Standing::Unknown => {}
+                Standing::Unknown => nodes.suspect(holder, now),
             }
         }
         let held = self.members.all_held();

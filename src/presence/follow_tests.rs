@@ -178,6 +178,7 @@ fn a_hole_is_mended_by_the_difference() {
 fn what_is_published_during_a_read_comes_after_it() {
     let mut bench = Bench::new();
     bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
     let before = bench.other("a", true);
     assert!(bench.deliver(before).is_empty());
     let roster = bench.roster.clone();
@@ -230,12 +231,33 @@ fn after_a_loss_of_the_roster_nobody_living_is_missed() {
     let there = bench.other("b", true);
     bench.deliver(there);
     bench.roster = Roster::default();
-    bench.nodes.fault(bench.now);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
+    assert!(
+        !bench.nodes.steady(),
+        "it judges nobody before they had the time"
+    );
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);
     assert_eq!(bench.presence.members().users(&bench.room).count, 2);
+}
+
+#[test]
+fn a_doubt_during_a_read_outlasts_it() {
+    let mut bench = Bench::new();
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    let roster = bench.roster.clone();
+    // The subscription breaks, this is missed, and there is a new one before the answer is looked at.
+    bench.other("a", true);
+    bench.presence.assert();
+    let now = std::mem::replace(&mut bench.roster, roster);
+    assert!(bench.load().is_empty());
+    bench.roster = now;
+    assert!(matches!(bench.step(), Step::Read));
+    assert_eq!(bench.load(), ["user_joined a"]);
+    assert!(matches!(bench.step(), Step::Rest));
 }
 
 #[test]
@@ -265,6 +287,40 @@ fn the_dead_are_removed_and_what_they_do_late_counts_for_nobody() {
     assert!(bench.roster.entries.is_empty());
 }
 
+/// It died when nobody was in the room, and before this node began: it is on no list any more.
+#[test]
+fn an_entry_of_nobody_is_removed_once_it_is_certain() {
+    let mut bench = Bench::new();
+    let ghost = Change {
+        incarnation: Incarnation::random(),
+        user: user("g"),
+        name: Some("G".into()),
+    };
+    bench.carry_out(&[ghost]).unwrap();
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
+    assert!(bench.tell().is_empty());
+    assert_eq!(bench.roster.entries.len(), 1);
+    let listed = super::super::nodes::Beat {
+        listed: true,
+        held: true,
+        nodes: vec![(bench.other, Some(Duration::from_secs(6)), Vec::new())],
+    };
+    bench.now += Duration::from_secs(9);
+    let mut again = false;
+    for _ in 0..5 {
+        bench.now += Duration::from_secs(2);
+        again |= bench.nodes.judge(&listed, bench.now, bench.now).read_again;
+    }
+    assert!(again);
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
+    assert!(bench.tell().is_empty());
+    assert!(bench.roster.entries.is_empty());
+}
+
 #[test]
 fn a_new_incarnation_takes_its_users_over() {
     let mut bench = Bench::new();
@@ -274,6 +330,7 @@ fn a_new_incarnation_takes_its_users_over() {
     bench.own = Incarnation::random();
     bench.nodes.begin(bench.own, bench.now);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     let holders: Vec<_> = bench.roster.entries.iter().map(|e| e.incarnation).collect();
@@ -289,6 +346,7 @@ fn who_is_sent_to_another_node_keeps_its_entry() {
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);
     bench.presence.assert();
+    assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);

@@ -127,6 +127,16 @@ impl Life {
             anew: true,
         }
     }
+
+    /// A beat may have been carried out, or not. One that was the first isn't made again under that name: the
+    /// incarnation may have been on the list, and been given up, since then. And which users the others
+    /// know isn't certain.
+    fn failed(&mut self) {
+        if self.first {
+            *self = Life::new();
+        }
+        self.anew = true;
+    }
 }
 
 impl Cluster {
@@ -169,6 +179,7 @@ impl Cluster {
             // The embedded broker's one node needs no lease.
             life.own = own;
         }
+        self.inner.hub.broker().up().await;
         loop {
             let pause = self.beat(&mut life).await;
             tokio::time::sleep(pause).await;
@@ -183,7 +194,7 @@ impl Cluster {
             hub.all_anew();
         }
         let (users, about) = (hub.moves(MOVES), self.describe(sent));
-        let strike = self.last().strike.clone();
+        let strike = std::mem::take(&mut self.last().strike);
         let renewal = Renewal {
             own: life.own,
             first: life.first,
@@ -196,9 +207,8 @@ impl Cluster {
         let answer = hub.broker().beat(&renewal).await;
         let now = Instant::now();
         let Ok(beat) = answer else {
-            hub.take_back(users);
-            life.anew = anew;
             hub.nodes().fault(now);
+            life.failed();
             return PAUSE;
         };
         if !beat.listed {
@@ -211,12 +221,12 @@ impl Cluster {
         }
         // The list of users may have run out with the lease.
         life.anew = !beat.held;
-        let died = self.judge(&beat, sent, now);
-        if users.len() == MOVES || died {
-            // More is to be told: of further users, or of rooms in which a dead node was the first.
-            return A_MOMENT;
+        let more = self.judge(&beat, sent, now) || users.len() == MOVES;
+        if more {
+            A_MOMENT
+        } else {
+            until_next(&beat, now)
         }
-        until_next(&beat, now)
     }
 
     /// The others gave this node up, or the broker has forgotten all nodes: another life begins, and
@@ -227,7 +237,8 @@ impl Cluster {
         *life = Life::new();
     }
 
-    /// Whether somebody is dead from now on.
+    /// Whether more is to be told at once: who is to be struck off the list, or of rooms in which a dead node was
+    /// the first.
     fn judge(&self, beat: &Beat, sent: Instant, now: Instant) -> bool {
         let hub = &self.inner.hub;
         let verdict = hub.nodes().judge(beat, sent, now);
@@ -238,7 +249,7 @@ impl Cluster {
             let mut last = self.last();
             last.nodes = living.collect();
             last.found_at = Some(sent);
-            last.strike = hub.nodes().struck(beat);
+            last.strike.clone_from(&verdict.strike);
         }
         if !verdict.dead.is_empty() {
             tracing::warn!(nodes = ?verdict.dead, "given up: their leases have run out");
@@ -247,7 +258,7 @@ impl Cluster {
         if verdict.read_again {
             hub.reconsider_rosters();
         }
-        !verdict.dead.is_empty()
+        !verdict.dead.is_empty() || !verdict.strike.is_empty()
     }
 
     /// A draining node's lease lasts as long as the last one, whichever beat comes last.

@@ -13,7 +13,9 @@ use crate::presence::nodes::Nodes;
 use crate::presence::{Change, Roster};
 
 pub(crate) fn new_room(id: RoomId, history_limit: usize, presence_max: usize) -> Room {
-    Room::new(id, history_limit, presence_max, 0)
+    let room = Room::new(id, history_limit, presence_max, 0);
+    room.state_mut().telling = false;
+    room
 }
 
 /// Whether the history must be read now.

@@ -167,11 +167,6 @@ impl Hub {
         self.people().moves(max)
     }
 
-    /// What [`Hub::moves`] gave didn't arrive.
-    pub fn take_back(&self, moves: Vec<Move>) {
-        self.people().take_back(moves);
-    }
-
     /// All users have come anew.
     pub fn all_anew(&self) {
         self.people().all_anew();
@@ -369,8 +364,9 @@ impl Hub {
 async fn open(hub: Hub, room: Arc<Room>) {
     match hub.broker().open(&room.id).await {
         Ok(()) => {
-            // Whoever joins shall find the others.
-            room.open_roster(&hub).await;
+            // Whoever joins shall find the others. Where it can't be read now, it is read as soon as it can.
+            let _ = room.read_roster(&hub).await;
+            room.begin_telling(&hub);
             hub.load(&room).await;
         }
         Err(_) => hub.discard(&room),
@@ -406,7 +402,11 @@ impl Deliver for Hub {
     fn mend(&self, room: Option<&str>) {
         let rooms: Vec<Arc<Room>> = match room {
             Some(id) => self.room_if_up(id).into_iter().collect(),
-            None => self.rooms(),
+            None => {
+                // The broker may have forgotten what the others entered; they will enter it again.
+                self.nodes().fault(Instant::now());
+                self.rooms()
+            }
         };
         for room in rooms {
             if room.distrust() {

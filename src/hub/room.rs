@@ -48,7 +48,7 @@ pub struct Room {
 pub(super) struct State {
     pub(super) log: Log,
     pub(super) presence: Presence,
-    /// Whether a task tells the broker who is here.
+    /// Whether a task tells the broker who is here, or the one that opens the room reads its roster.
     pub(super) telling: bool,
     /// Whether something of who comes and goes here was told and nobody was woken for it yet.
     pub(super) news: bool,
@@ -129,7 +129,7 @@ impl Room {
         let state = State {
             log: Log::new(history_limit),
             presence: Presence::new(presence_max),
-            telling: false,
+            telling: true,
             news: false,
             recent: None,
             waiting: Vec::new(),

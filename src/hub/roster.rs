@@ -177,6 +177,13 @@ impl Room {
         }
     }
 
+    /// The room is being opened and its roster was read, or couldn't be: from now on its task may run. Two
+    /// reads at once could let the older one come last.
+    pub(super) fn begin_telling(self: &Arc<Room>, hub: &Hub) {
+        self.state_mut().telling = false;
+        self.tell_roster(hub);
+    }
+
     pub(super) fn next_step(&self, own: Incarnation, now: Instant) -> Step {
         let mut state = self.state_mut();
         let step = state.presence.step(own, now);
@@ -195,19 +202,7 @@ impl Room {
         }
     }
 
-    /// Reads the roster of a room that is being opened. The room's task isn't at work meanwhile, as two
-    /// reads could overtake each other.
-    pub(super) async fn open_roster(self: &Arc<Room>, hub: &Hub) {
-        if std::mem::replace(&mut self.state_mut().telling, true) {
-            return;
-        }
-        // Where it can't be read now, it is read as soon as it can.
-        let _ = self.read_roster(hub).await;
-        self.state_mut().telling = false;
-        self.tell_roster(hub);
-    }
-
-    async fn read_roster(&self, hub: &Hub) -> Result<(), Unavailable> {
+    pub(super) async fn read_roster(&self, hub: &Hub) -> Result<(), Unavailable> {
         let roster = hub.broker().roster(&self.id).await?;
         self.roster_read(&roster, hub.nodes());
         Ok(())

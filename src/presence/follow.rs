@@ -299,11 +299,15 @@ impl Presence {
         nodes: &Nodes,
         at: At<'_>,
     ) -> Vec<Frame> {
+        if self.is_older(roster.version) {
+            // The broker lost what it had: the others will enter their users again.
+            nodes.fault(at.now);
+        }
         self.version = roster.version;
         self.read_at = Some(at.now);
         self.expected = None;
         self.in_doubt = std::mem::take(&mut self.again);
-        let changes = self.difference(roster, own, nodes);
+        let changes = self.difference(roster, own, nodes, at.now);
         let mut told = self.members.change(at, &changes);
         for published in std::mem::take(&mut self.held) {
             let beyond = roster.version.is_none_or(|v| published.version.seq > v.seq);
@@ -314,12 +318,23 @@ impl Presence {
         told
     }
 
+    /// Whether a roster that was read lacks what this node's copy has. What is published during a read is
+    /// held back, so the copy doesn't run ahead of it.
+    fn is_older(&self, read: Option<Mark>) -> bool {
+        let lacks = |had: Mark| match read {
+            Some(read) => read.seq < had.seq || (read.seq == had.seq && read.id != had.id),
+            None => true,
+        };
+        self.version.is_some_and(lacks)
+    }
+
     /// How the copy differs from the roster; notes what of the roster must be mended.
     fn difference(
         &mut self,
         roster: &Roster,
         own: Option<Incarnation>,
         nodes: &Nodes,
+        now: Instant,
     ) -> Vec<Change> {
         let mut missing: HashSet<(Incarnation, &UserId)> = self.members.entries().collect();
         let (mut changes, mut entered) = (Vec::new(), HashSet::new());
@@ -342,7 +357,10 @@ impl Presence {
                 Standing::Dead => {
                     self.stale.insert((holder, user.clone()));
                 }
-                Standing::Unknown => unsure = true,
+                Standing::Unknown => {
+                    unsure = true;
+                    nodes.suspect(holder, now);
+                }
             }
         }
         let held = self.members.all_held();

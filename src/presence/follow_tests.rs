@@ -248,13 +248,33 @@ fn after_a_loss_of_the_roster_nobody_living_is_missed() {
     let there = bench.other("b", true);
     bench.deliver(there);
     bench.roster = Roster::default();
-    bench.nodes.fault(bench.now);
     bench.presence.assert();
     assert!(matches!(bench.step(), Step::Read));
     assert!(bench.load().is_empty());
+    assert!(
+        !bench.nodes.steady(),
+        "it judges nobody before they had the time"
+    );
     assert!(bench.tell().is_empty());
     assert_eq!(bench.roster.entries.len(), 1);
     assert_eq!(bench.presence.members().users(&bench.room).count, 2);
+}
+
+#[test]
+fn a_doubt_during_a_read_outlasts_it() {
+    let mut bench = Bench::new();
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    let roster = bench.roster.clone();
+    // The subscription breaks, this is missed, and there is a new one before the answer is looked at.
+    bench.other("a", true);
+    bench.presence.assert();
+    let now = std::mem::replace(&mut bench.roster, roster);
+    assert!(bench.load().is_empty());
+    bench.roster = now;
+    assert!(matches!(bench.step(), Step::Read));
+    assert_eq!(bench.load(), ["user_joined a"]);
+    assert!(matches!(bench.step(), Step::Rest));
 }
 
 #[test]
@@ -280,6 +300,40 @@ fn the_dead_are_removed_and_what_they_do_late_counts_for_nobody() {
     assert!(bench.roster.entries.is_empty());
     let late = bench.other("c", true);
     assert!(bench.deliver(late).is_empty());
+    assert!(bench.tell().is_empty());
+    assert!(bench.roster.entries.is_empty());
+}
+
+/// It died when nobody was in the room, and before this node began: it is on no list any more.
+#[test]
+fn an_entry_of_nobody_is_removed_once_it_is_certain() {
+    let mut bench = Bench::new();
+    let ghost = Change {
+        incarnation: Incarnation::random(),
+        user: user("g"),
+        name: Some("G".into()),
+    };
+    bench.carry_out(&[ghost]).unwrap();
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
+    assert!(bench.tell().is_empty());
+    assert_eq!(bench.roster.entries.len(), 1);
+    let listed = super::super::nodes::Beat {
+        listed: true,
+        held: true,
+        nodes: vec![(bench.other, Some(Duration::from_secs(6)), Vec::new())],
+    };
+    bench.now += Duration::from_secs(9);
+    let mut again = false;
+    for _ in 0..5 {
+        bench.now += Duration::from_secs(2);
+        again |= bench.nodes.judge(&listed, bench.now, bench.now).read_again;
+    }
+    assert!(again);
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
     assert!(bench.tell().is_empty());
     assert!(bench.roster.entries.is_empty());
 }

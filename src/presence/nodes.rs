@@ -1,14 +1,24 @@
 //! Which incarnations of nodes live, as this node judges it. Pure but for a lock: the cluster's task
 //! tells it what each beat of this node's own lease found.
 //!
-//! An incarnation is dead when its lease has run out, or when others have struck it off the list. That is
-//! judged only by a node that is **steady**: its own lease was renewed on time for one whole lease time.
+//! ```text
+//!   unknown ──► alive ─── its lease has run out ──► struck off the list, unless it has a lease by then
+//!                 ▲                                      │                      │
+//!                 └──────────────────────────────────────┼──────────────────────┘
+//!                                                        └──► dead
+//! ```
+//!
+//! An incarnation is dead when it is not on the list any more. Whether it is struck off is decided by the
+//! broker, in one step with a look at its lease, and it is put on no more; so whom the others gave up learns
+//! it by its next beat, and who comes back just in time was given up by nobody.
+//!
+//! That is judged only by a node that is **steady**: its own lease was renewed on time for one whole lease time.
 //! A broker that freezes lets all leases run out together, and a node that froze sees the others' too
 //! late; after either everybody has had the time to renew before anybody judges.
 //!
 //! Lock: held for a look or a change of memory, inside a room's lock; it takes no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -27,6 +37,9 @@ const LATEST: Duration = LEASE.saturating_sub(BEAT);
 /// How many dead incarnations are remembered, oldest forgotten first; so long a write of theirs that
 /// arrives late is known for what it is.
 const MAX_DEAD: usize = 1_024;
+/// How many of whom nothing is known but their traces are looked out for; what more there are have their turn
+/// when these are known.
+const MAX_SUSPECTS: usize = 1_024;
 
 /// What a beat found.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +61,7 @@ pub enum Standing {
     Alive,
     /// Its entries count for nobody and are removed.
     Dead,
-    /// It was never seen alive: its entries don't count, and aren't removed yet.
+    /// It was never seen alive: its entries don't count, and aren't removed before that is certain.
     Unknown,
 }
 
@@ -57,7 +70,10 @@ pub enum Standing {
 pub struct Verdict {
     /// Who is dead from now on.
     pub dead: Vec<Incarnation>,
-    /// Whether rosters must be read again: this node has become steady, or has first seen somebody.
+    /// Whose leases have run out: they are to be struck off the list at once.
+    pub strike: Vec<Incarnation>,
+    /// Whether rosters must be read again: this node has become steady, or has first seen somebody, or knows
+    /// at last that somebody is dead whose entries it saw.
     pub read_again: bool,
 }
 
@@ -71,6 +87,9 @@ struct View {
     /// Since when each is known to be alive.
     alive: HashMap<Incarnation, Instant>,
     dead: VecDeque<Incarnation>,
+    /// Since when there are traces of each that was never seen alive. They leave it with the first beat after
+    /// that, alive or dead, as soon as this node is steady.
+    suspects: HashMap<Incarnation, Instant>,
     /// When the last fault was; there was one at the start.
     fault: Instant,
     /// When the last beat that was answered went out.
@@ -84,6 +103,7 @@ impl Nodes {
         let view = View {
             alive: HashMap::new(),
             dead: VecDeque::new(),
+            suspects: HashMap::new(),
             fault: Instant::now(),
             beat: None,
             steady: false,
@@ -157,9 +177,14 @@ impl Nodes {
             view.alive.contains_key(&incarnation) || view.dead.contains(&incarnation)
         };
         if !known {
-            // Nobody else but the cluster's task changes the view of it: that one finds it alive or dead.
-            self.view_mut().alive.entry(incarnation).or_insert(now);
+            // The cluster's task may have found it dead meanwhile.
+            self.view_mut().is_news(incarnation, now);
         }
+    }
+
+    /// A roster has entries of an incarnation of which nothing else is known.
+    pub fn suspect(&self, incarnation: Incarnation, now: Instant) {
+        self.view_mut().suspect(incarnation, now);
     }
 
     /// Whether this node may judge others.
@@ -183,43 +208,31 @@ impl Nodes {
         let mut view = self.view_mut();
         let was_steady = view.steady;
         view.keep_time(beat.held, sent, now);
-        let mut read_again = view.steady && !was_steady;
-        let leased = |(of, left, _): &(Incarnation, Option<Duration>, Vec<u8>)| left.map(|_| *of);
-        let living: Vec<Incarnation> = beat.nodes.iter().filter_map(leased).collect();
-        for incarnation in &living {
-            if !view.dead.contains(incarnation) && !view.alive.contains_key(incarnation) {
-                view.alive.insert(*incarnation, now);
-                read_again = true;
+        let mut verdict = Verdict {
+            read_again: view.steady && !was_steady,
+            ..Verdict::default()
+        };
+        for (of, left, _) in &beat.nodes {
+            if left.is_some() {
+                verdict.read_again |= view.is_news(*of, now);
+            } else if view.steady && Some(*of) != own {
+                view.suspect(*of, now);
+                verdict.strike.push(*of);
             }
         }
-        let mut dead = Vec::new();
         if view.steady {
-            // Whoever was first heard of after the beat went out may have come too late for its list.
-            let missed = view
-                .alive
-                .iter()
-                .filter(|(of, since)| **since < sent && Some(**of) != own && !living.contains(*of));
-            dead.extend(missed.map(|(of, _)| *of));
-            let unknown = beat
-                .nodes
-                .iter()
-                .filter(|(of, left, _)| left.is_none() && Some(*of) != own);
-            dead.extend(
-                unknown
-                    .map(|(of, ..)| *of)
-                    .filter(|of| !view.alive.contains_key(of)),
-            );
+            let listed: HashSet<Incarnation> = beat.nodes.iter().map(|(of, ..)| *of).collect();
+            // Who was first heard of after the beat went out may have come too late for its list.
+            let known = view.alive.iter().chain(&view.suspects);
+            let gone = known.filter(|(of, since)| **since < sent && !listed.contains(of));
+            verdict.dead = gone.map(|(of, _)| *of).collect();
+            verdict.dead.retain(|of| Some(*of) != own);
         }
-        dead.retain(|of| view.bury(*of));
-        Verdict { dead, read_again }
-    }
-
-    /// Who of a beat's list is to be struck off it.
-    pub fn struck(&self, beat: &Beat) -> Vec<Incarnation> {
-        let view = self.view();
-        let listed = beat.nodes.iter().filter(|(_, left, _)| left.is_none());
-        let listed = listed.map(|(of, ..)| *of);
-        listed.filter(|of| view.dead.contains(of)).collect()
+        for dead in &verdict.dead {
+            verdict.read_again |= view.suspects.contains_key(dead);
+            view.bury(*dead);
+        }
+        verdict
     }
 }
 
@@ -244,116 +257,35 @@ impl View {
         self.steady = now.saturating_duration_since(self.fault) >= LEASE;
     }
 
-    /// Whether it wasn't known for dead before.
-    fn bury(&mut self, dead: Incarnation) -> bool {
-        self.alive.remove(&dead);
-        if self.dead.contains(&dead) {
+    /// An incarnation has a lease. Whether that wasn't known.
+    fn is_news(&mut self, incarnation: Incarnation, now: Instant) -> bool {
+        if self.alive.contains_key(&incarnation) || self.dead.contains(&incarnation) {
             return false;
         }
-        self.dead.push_back(dead);
+        self.suspects.remove(&incarnation);
+        self.alive.insert(incarnation, now);
+        true
+    }
+
+    fn suspect(&mut self, incarnation: Incarnation, now: Instant) {
+        let known = self.alive.contains_key(&incarnation) || self.dead.contains(&incarnation);
+        if !known && self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.entry(incarnation).or_insert(now);
+        }
+    }
+
+    fn bury(&mut self, dead: Incarnation) {
+        self.alive.remove(&dead);
+        self.suspects.remove(&dead);
+        if !self.dead.contains(&dead) {
+            self.dead.push_back(dead);
+        }
         if self.dead.len() > MAX_DEAD {
             self.dead.pop_front();
         }
-        true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    struct Clock {
-        nodes: Nodes,
-        own: Incarnation,
-        now: Instant,
-    }
-
-    impl Clock {
-        fn new() -> Clock {
-            let (nodes, own, now) = (Nodes::new(), Incarnation::random(), Instant::now());
-            nodes.begin(own, now);
-            Clock { nodes, own, now }
-        }
-
-        fn beat(&mut self, held: bool, others: &[(Incarnation, bool)]) -> Verdict {
-            self.now += BEAT;
-            let left = |leased: bool| leased.then_some(SECOND);
-            let mut nodes = vec![(self.own, Some(LEASE), Vec::new())];
-            nodes.extend(
-                others
-                    .iter()
-                    .map(|(of, leased)| (*of, left(*leased), Vec::new())),
-            );
-            let beat = Beat {
-                listed: true,
-                held,
-                nodes,
-            };
-            self.nodes
-                .judge(&beat, self.now, self.now + Duration::from_millis(1))
-        }
-    }
-
-    #[test]
-    fn a_lease_that_runs_out_is_a_death() {
-        let (mut clock, other) = (Clock::new(), Incarnation::random());
-        (0..5).for_each(|_| drop(clock.beat(true, &[(other, true)])));
-        assert_eq!(clock.nodes.standing(other), Standing::Alive);
-        assert_eq!(clock.beat(true, &[(other, false)]).dead, [other]);
-        assert_eq!(clock.nodes.standing(other), Standing::Dead);
-        assert!(clock.beat(true, &[(other, false)]).dead.is_empty());
-        clock.nodes.heard(other, clock.now);
-        assert_eq!(clock.nodes.standing(other), Standing::Dead);
-    }
-
-    #[test]
-    fn who_was_struck_off_by_others_is_dead_too() {
-        let (mut clock, other) = (Clock::new(), Incarnation::random());
-        (0..5).for_each(|_| drop(clock.beat(true, &[(other, true)])));
-        assert_eq!(clock.beat(true, &[]).dead, [other]);
-    }
-
-    #[test]
-    fn nobody_is_judged_for_a_lease_time_after_a_fault() {
-        let (mut clock, other) = (Clock::new(), Incarnation::random());
-        (0..5).for_each(|_| drop(clock.beat(true, &[(other, true)])));
-        // The broker froze: all leases ran out.
-        assert_eq!(clock.beat(false, &[(other, false)]), Verdict::default());
-        assert_eq!(clock.beat(true, &[(other, false)]), Verdict::default());
-        assert_eq!(clock.beat(true, &[(other, false)]), Verdict::default());
-        assert_eq!(clock.nodes.standing(other), Standing::Alive);
-        let verdict = clock.beat(true, &[(other, false)]);
-        assert_eq!((verdict.dead, verdict.read_again), (vec![other], true));
-    }
-
-    #[test]
-    fn who_froze_judges_nobody() {
-        let (mut clock, other) = (Clock::new(), Incarnation::random());
-        (0..5).for_each(|_| drop(clock.beat(true, &[(other, true)])));
-        clock.now += 20 * SECOND;
-        assert!(clock.beat(true, &[(other, false)]).dead.is_empty());
-        assert!(!clock.nodes.steady());
-    }
-
-    #[test]
-    fn what_an_outage_of_all_left_is_found() {
-        let (mut clock, ghost) = (Clock::new(), Incarnation::random());
-        assert!(clock.beat(true, &[(ghost, false)]).dead.is_empty());
-        assert_eq!(clock.nodes.standing(ghost), Standing::Unknown);
-        let dead: Vec<_> = (0..4)
-            .flat_map(|_| clock.beat(true, &[(ghost, false)]).dead)
-            .collect();
-        assert_eq!(dead, [ghost]);
-    }
-
-    #[test]
-    fn who_is_heard_of_after_the_beat_went_out_is_not_missed() {
-        let (mut clock, other) = (Clock::new(), Incarnation::random());
-        (0..5).for_each(|_| drop(clock.beat(true, &[])));
-        clock.nodes.heard(other, clock.now + BEAT);
-        assert!(clock.beat(true, &[]).dead.is_empty());
-        assert_eq!(clock.beat(true, &[]).dead, [other]);
-    }
-}
+#[path = "nodes_tests.rs"]
+mod tests;

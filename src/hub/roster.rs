@@ -261,10 +261,21 @@ async fn run(hub: Hub, room: Arc<Room>) {
             pause = PAUSE;
             tokio::time::sleep_until(next).await;
         } else {
-            // Only so long does news of this node wait while the broker is away.
-            let _ = tokio::time::timeout(pause, hub.broker().up()).await;
-            tokio::time::sleep(PAUSE).await;
+            rest(&hub, &room, pause).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Rests after a failure, until the broker is back if it was away. News of this node's own members
+/// doesn't wait for that.
+async fn rest(hub: &Hub, room: &Room, pause: Duration) {
+    let (away, end) = (!hub.broker().health().up, Instant::now() + pause);
+    while Instant::now() < end {
+        tokio::time::sleep(PAUSE).await;
+        room.spread_news();
+        if away && hub.broker().health().up {
+            return;
         }
     }
 }

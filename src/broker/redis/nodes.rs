@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value};
 
+use super::link::answered;
 use super::roster::millis;
 use super::script::Script;
 use super::{Redis, text};
@@ -42,7 +43,9 @@ impl Redis {
             }
         };
         let answer = self.call(Script::Beat, fill).await.map_err(|error| {
-            tracing::warn!(%error, "can't renew this node's lease");
+            if answered(&error) {
+                tracing::warn!(%error, "can't renew this node's lease");
+            }
             Unavailable
         })?;
         beat(&answer, renewal.first).ok_or(Unavailable)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, RedisError, Value};
 
+use super::link::answered;
 use super::script::Script;
 use super::{Redis, text};
 use crate::broker::{Unavailable, payload};
@@ -68,7 +69,12 @@ impl Redis {
 }
 
 fn unavailable(room: &RoomId, error: &RedisError, what: &str) -> Unavailable {
-    tracing::warn!(%room, %error, "can't {what}");
+    // That the connection broke is said once, by whoever keeps it.
+    if answered(error) {
+        tracing::warn!(%room, %error, "can't {what}");
+    } else {
+        tracing::debug!(%room, %error, "can't {what}");
+    }
     Unavailable
 }
 

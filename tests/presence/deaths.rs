@@ -224,13 +224,12 @@ async fn a_node_that_restarts_under_its_name_is_another_incarnation() {
         })
         .await;
     watcher.told().await;
-    sleep(UNTIL_THEY_JUDGE).await;
     town.nodes[0].kill().await;
     drop((lost, back));
     town.start_again(0).await;
     let mut back = person(&town.nodes[0], "back", &rooms).await;
     watcher
-        .until(ANNOUNCED, "the lost to leave", |w| {
+        .until(2 * ANNOUNCED, "the lost to leave", |w| {
             w.there.values().all(|there| there.len() == 2)
         })
         .await;

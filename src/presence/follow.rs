@@ -154,6 +154,8 @@ impl Presence {
     pub fn step(&mut self, own: Incarnation, now: Instant) -> Step {
         if self.in_doubt {
             self.again = false;
+            // What came before the read is asked for is in it.
+            self.held.clear();
             return Step::Read;
         }
         let changes = self.take_changes(own);
@@ -279,7 +281,10 @@ impl Presence {
             if !is_set {
                 return true;
             }
-            nodes.heard(change.incarnation, at.now);
+            if nodes.heard(change.incarnation, at.now) && self.unsure {
+                // Other entries of it weren't counted as long as it was unknown.
+                (self.in_doubt, self.again) = (true, true);
+            }
             let dead = nodes.standing(change.incarnation) == Standing::Dead;
             if dead {
                 let entry = (change.incarnation, change.user.clone());

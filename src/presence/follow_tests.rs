@@ -206,6 +206,34 @@ fn what_is_missed_during_a_read_is_read_again() {
 }
 
 #[test]
+fn who_is_unknown_when_the_roster_is_read_counts_as_soon_as_it_is_heard() {
+    let mut bench = Bench::new();
+    bench.other = Incarnation::random();
+    bench.other("a", true);
+    bench.presence.doubt();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
+    assert!(matches!(bench.step(), Step::Rest));
+    let there = bench.other("b", true);
+    assert_eq!(bench.deliver(there), ["user_joined b"]);
+    assert!(matches!(bench.step(), Step::Read));
+    assert_eq!(bench.load(), ["user_joined a"]);
+}
+
+#[test]
+fn what_was_published_before_the_broker_lost_it_is_not_waited_for() {
+    let mut bench = Bench::new();
+    let (first, lost) = (bench.other("a", true), bench.other("b", true));
+    bench.presence.doubt();
+    bench.deliver(first);
+    bench.deliver(lost);
+    bench.roster = Roster::default();
+    assert!(matches!(bench.step(), Step::Read));
+    assert!(bench.load().is_empty());
+    assert!(matches!(bench.step(), Step::Rest));
+}
+
+#[test]
 fn a_lost_answer_is_told_again_and_does_no_harm() {
     let mut bench = Bench::new();
     bench.enter("a");

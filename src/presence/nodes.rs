@@ -95,6 +95,8 @@ struct View {
     /// When the last beat that was answered went out.
     beat: Option<Instant>,
     steady: bool,
+    /// Somebody was first heard of since the last beat: rosters may have been read before.
+    news: bool,
 }
 
 impl Nodes {
@@ -107,6 +109,7 @@ impl Nodes {
             fault: Instant::now(),
             beat: None,
             steady: false,
+            news: false,
         };
         Nodes {
             own: watch::Sender::new(None),
@@ -170,16 +173,20 @@ impl Nodes {
         }
     }
 
-    /// An incarnation has just done something. Who is dead stays so.
-    pub fn heard(&self, incarnation: Incarnation, now: Instant) {
+    /// An incarnation has just done something; whether it wasn't known to live. Who is dead stays so.
+    pub fn heard(&self, incarnation: Incarnation, now: Instant) -> bool {
         let known = {
             let view = self.view();
             view.alive.contains_key(&incarnation) || view.dead.contains(&incarnation)
         };
-        if !known {
-            // The cluster's task may have found it dead meanwhile.
-            self.view_mut().is_news(incarnation, now);
+        if known {
+            return false;
         }
+        // The cluster's task may have found it dead meanwhile.
+        let mut view = self.view_mut();
+        let is_news = view.is_news(incarnation, now);
+        view.news |= is_news;
+        is_news
     }
 
     /// A roster has entries of an incarnation of which nothing else is known.
@@ -209,7 +216,7 @@ impl Nodes {
         let was_steady = view.steady;
         view.keep_time(beat.held, sent, now);
         let mut verdict = Verdict {
-            read_again: view.steady && !was_steady,
+            read_again: (view.steady && !was_steady) | std::mem::take(&mut view.news),
             ..Verdict::default()
         };
         for (of, left, _) in &beat.nodes {

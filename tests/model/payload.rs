@@ -9,7 +9,7 @@ use piazza::history::{Slice, View};
 use piazza::hub::log::Log;
 use piazza::hub::tail::Reading;
 use piazza::id::{Mark, MessageId, RoomId, Seq};
-use piazza::presence::follow::At;
+use piazza::presence::follow::{At, Step};
 use piazza::presence::nodes::Nodes;
 use piazza::presence::{Presence, Published, Roster};
 use piazza::protocol::{frame, message};
@@ -83,7 +83,8 @@ fn any_payload_leaves_the_log_whole() {
     });
 }
 
-/// Whatever was published of a roster, the next read of it decides.
+/// Whatever was published of a roster, it is followed again after a read; and who was only ever published
+/// is gone when its node is.
 fn follows_again(published: Published) {
     let (room, nodes) = (RoomId::parse("r").unwrap(), Nodes::alone());
     let at = At {
@@ -93,10 +94,24 @@ fn follows_again(published: Published) {
     };
     let mut presence = Presence::new(3);
     presence.loaded(&Roster::default(), nodes.own(), &nodes, at);
+    let holders: Vec<_> = published.changes.iter().map(|c| c.incarnation).collect();
     presence.deliver(published, nodes.own(), &nodes, at);
     presence.doubt();
-    presence.loaded(&Roster::default(), nodes.own(), &nodes, at);
+    holders.iter().for_each(|holder| presence.bury(*holder));
+    let own = nodes.own().unwrap();
+    for _ in 0..4 {
+        match presence.step(own, at.now) {
+            Step::Read => drop(presence.loaded(&Roster::default(), Some(own), &nodes, at)),
+            Step::Tell(changes) => drop(presence.told(changes, None, at)),
+            Step::Wait | Step::Rest => {}
+        }
+    }
     assert_eq!(presence.version(), None);
+    assert!(matches!(presence.step(own, at.now), Step::Rest));
+    holders.iter().for_each(|holder| presence.bury(*holder));
+    while let Step::Tell(changes) = presence.step(own, at.now) {
+        presence.told(changes, None, at);
+    }
     assert_eq!(presence.members().entries().count(), 0);
 }
 

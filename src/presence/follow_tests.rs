@@ -289,23 +289,6 @@ fn after_a_loss_of_the_roster_nobody_living_is_missed() {
 }
 
 #[test]
-fn a_doubt_during_a_read_outlasts_it() {
-    let mut bench = Bench::new();
-    bench.presence.doubt();
-    assert!(matches!(bench.step(), Step::Read));
-    let roster = bench.roster.clone();
-    // The subscription breaks, this is missed, and there is a new one before the answer is looked at.
-    bench.other("a", true);
-    bench.presence.assert();
-    let now = std::mem::replace(&mut bench.roster, roster);
-    assert!(bench.load().is_empty());
-    bench.roster = now;
-    assert!(matches!(bench.step(), Step::Read));
-    assert_eq!(bench.load(), ["user_joined a"]);
-    assert!(matches!(bench.step(), Step::Rest));
-}
-
-#[test]
 fn the_dead_are_removed_and_what_they_do_late_counts_for_nobody() {
     let mut bench = Bench::new();
     let there = bench.other("b", true);

@@ -287,7 +287,11 @@ async fn one_lost_channel(lose: impl Fn(&Tap, &str), healed_by: u64) {
 
     // Another's message stays out, one's own brings it along, and everything has its place.
     let mut said = 0;
-    for turn in 0..3 {
+    for turn in 0..8 {
+        // A loss that is found while the one before is still being mended is looked into the next time.
+        if turn >= 3 && pair.tap.opened() == before + healed_by {
+            break;
+        }
         ben.say("room-0", &format!("ben {turn}")).await;
         let begin = Instant::now();
         ada.say("room-0", &format!("ada {turn}")).await;

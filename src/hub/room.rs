@@ -279,7 +279,6 @@ impl Room {
 
     /// Takes what came over its channel. Whether its history must be read now.
     pub(super) fn deliver(&self, payload: &[u8]) -> bool {
-        self.ear.hear();
         let Delivered { grew, mend } = self.state_mut().log.deliver(payload);
         if grew {
             self.wake_members();

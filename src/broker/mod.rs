@@ -163,7 +163,8 @@ impl Broker {
         }
     }
 
-    /// Publishes an event that isn't kept. It is dropped where the broker can't be reached.
+    /// Publishes an event that isn't kept. It is dropped where the broker can't be reached. An empty one is
+    /// for no client: see [`payload::Payload::Probe`].
     pub fn publish(&self, room: &RoomId, event: &[u8], up: &impl Deliver) {
         match self {
             Broker::Local(_) => up.deliver(room.as_str(), &payload::event(event)),

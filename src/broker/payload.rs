@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! m<prev>\n<message>\n<message>…    prev: the id of the message before the first one, empty if none
-//! e<event>                          an event as it goes to the clients
+//! e<event>                          an event as it goes to the clients; an empty one only shows that the
+//!                                   channel brings what is said in it
 //! p<prev>\n<place> <id>\n<change>…   changes of the room's roster, and the version that they made;
 //!                                   prev: the id of the version before
 //! ```
@@ -27,6 +28,8 @@ pub enum Payload<'a> {
     },
     /// An event that isn't kept.
     Event(&'a [u8]),
+    /// Nothing: whoever listens hears that it does.
+    Probe,
     /// Changes of the roster.
     Roster(Published),
 }
@@ -44,7 +47,8 @@ pub fn parse(payload: &[u8]) -> Option<Payload<'_>> {
             };
             Some(Payload::Messages { prev, lines })
         }
-        (b'e', event) if !event.is_empty() => Some(Payload::Event(event)),
+        (b'e', []) => Some(Payload::Probe),
+        (b'e', event) => Some(Payload::Event(event)),
         (b'p', rest) => Some(Payload::Roster(roster(std::str::from_utf8(rest).ok()?)?)),
         _ => None,
     }

@@ -2,9 +2,9 @@
 //! connection looks alive; then the rooms that it was for are read, and it is made anew:
 //!
 //! ```text
-//!   an own append didn't come back, or the history has more ──► the room is read
-//!       and its channel brought nothing meanwhile ──► it is subscribed to again, and read once more
-//!           and still nothing by the next time ──► the whole subscription is made anew
+//!   an own append didn't come back, or the history has more ──► the room is read, its channel is probed
+//!       and the probe doesn't come ──► it is subscribed to again, read once more, and probed
+//!           and still nothing ──► the whole subscription is made anew
 //! ```
 //!
 //! That nothing at all comes any more is the broker's to find out: it sends itself probes.
@@ -24,15 +24,13 @@ pub(super) const SECONDS: u8 = 60;
 /// What was published and hasn't come by then was missed.
 const OVERDUE: Duration = Duration::from_secs(1);
 
-/// What a room's channel brought, counted.
+/// What a room's channel brought.
 #[derive(Default)]
 pub(super) struct Ear {
     /// Deliveries so far.
     heard: AtomicU64,
-    /// `heard` and one when it was last subscribed to again; 0 before.
-    subscribed_at: AtomicU64,
-    /// A task subscribes to it again.
-    subscribing: AtomicBool,
+    /// A task looks whether anything comes.
+    listening: AtomicBool,
 }
 
 impl Ear {
@@ -44,12 +42,6 @@ impl Ear {
     /// Deliveries so far.
     fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
-    }
-
-    /// Notes that it is subscribed to again; whether anything came since the last time.
-    fn note_subscribing(&self) -> bool {
-        let now = self.heard() + 1;
-        self.subscribed_at.swap(now, Ordering::Relaxed) != now
     }
 }
 
@@ -73,19 +65,18 @@ impl Hub {
 
     /// What is just on its way makes a difference, too; then the room is read once more.
     async fn compare_one(&self, room: &Arc<Room>) {
-        let heard = room.ear.heard();
         // A roster that nobody touches is forgotten after some minutes.
         let touched = self.inner.broker.change_roster(&room.id, &[], self).await;
         if touched.is_ok_and(|version| room.differs(version)) {
             room.on_roster(self, Presence::doubt);
-            self.listen_again(room, heard, OVERDUE);
+            self.listen(room);
         }
         let Ok(slice) = self.read(&room.id, Span::Newest(0)).await else {
             return;
         };
         if slice.head != room.head() && room.distrust() {
             self.start_mending(room.clone());
-            self.listen_again(room, heard, OVERDUE);
+            self.listen(room);
         }
     }
 
@@ -99,7 +90,6 @@ impl Hub {
 
     async fn watch(&self, room: Arc<Room>, mut target: Seq) {
         loop {
-            let heard = room.ear.heard();
             tokio::time::sleep(OVERDUE).await;
             let Some((overdue, acked)) = room.overdue(target) else {
                 return;
@@ -107,37 +97,48 @@ impl Hub {
             if overdue && room.distrust() {
                 tracing::warn!(room = %room.id, "an append didn't come back; mending the room");
                 self.start_mending(room.clone());
-                self.listen_again(&room, heard, Duration::ZERO);
+                self.listen(&room);
             }
             target = acked;
         }
     }
 
-    /// Sees, after a while, whether a room's channel brought anything since it had brought so much; if it
-    /// didn't, its subscription is renewed. At most one such task runs per room.
-    fn listen_again(&self, room: &Arc<Room>, heard: u64, after: Duration) {
-        if room.ear.subscribing.swap(true, Ordering::AcqRel) {
+    /// Sees to it that a room's channel brings what is said in it. At most one such task runs per room, and
+    /// as it holds the room, the room isn't let go of (and its channel with it) meanwhile.
+    fn listen(&self, room: &Arc<Room>) {
+        if room.ear.listening.swap(true, Ordering::AcqRel) {
             return;
         }
         let (hub, room) = (self.clone(), room.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            if room.ear.heard() == heard {
-                hub.subscribe_again(&room).await;
+            if !hub.hears(&room).await
+                && hub.subscribe_again(&room).await
+                && !hub.hears(&room).await
+            {
+                tracing::warn!(room = %room.id, "its channel stays silent; listening to all rooms anew");
+                hub.inner.broker.listen_anew();
             }
-            room.ear.subscribing.store(false, Ordering::Release);
+            room.ear.listening.store(false, Ordering::Release);
         });
     }
 
-    async fn subscribe_again(&self, room: &Arc<Room>) {
-        if !room.ear.note_subscribing() {
-            tracing::warn!(room = %room.id, "its channel stays silent; listening to all rooms anew");
-            return self.inner.broker.listen_anew();
-        }
-        tracing::warn!(room = %room.id, "its channel brought nothing of that; subscribing to it again");
+    /// Whether anything comes when something is said. What was said before it may come instead: that
+    /// shows the same.
+    async fn hears(&self, room: &Room) -> bool {
+        let heard = room.ear.heard();
+        self.inner.broker.publish(&room.id, &[], self);
+        tokio::time::sleep(OVERDUE).await;
+        room.ear.heard() != heard
+    }
+
+    /// Subscribes to a room's channel again. Whether it is.
+    async fn subscribe_again(&self, room: &Arc<Room>) -> bool {
+        tracing::warn!(room = %room.id, "its channel brings nothing; subscribing to it again");
+        let subscribed = self.inner.broker.open_again(&room.id).await.is_ok();
         // Read after it, so that nothing falls in between.
-        if self.inner.broker.open_again(&room.id).await.is_ok() && room.distrust() {
+        if subscribed && room.distrust() {
             self.start_mending(room.clone());
         }
+        subscribed
     }
 }

@@ -140,8 +140,8 @@ impl Log {
                 }
             }
             (Some(Payload::Event(_)), State::Opening) | (_, State::Failed) => Delivered::default(),
-            // The roster has a gate of its own: see `crate::presence`.
-            (Some(Payload::Roster(_)), _) => Delivered::default(),
+            // The roster has a gate of its own: see `crate::presence`. A probe was counted as heard.
+            (Some(Payload::Roster(_) | Payload::Probe), _) => Delivered::default(),
             (None, _) => {
                 tracing::warn!("something of unknown form came over a room's channel");
                 Delivered {

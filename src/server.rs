@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::IntoResponse;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -22,7 +23,7 @@ use crate::broker;
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
 use crate::drain;
-use crate::http::{self, App};
+use crate::http::{self, App, form};
 use crate::hub::Hub;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
@@ -181,8 +182,13 @@ async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: Soc
     let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(counted.clone());
-        let answer = routes.call(request);
-        async { answer.await.map(close_after) }
+        let answer = form::check(&request).map(|()| routes.call(request));
+        async {
+            match answer {
+                Ok(answer) => answer.await.map(close_after),
+                Err(refusal) => Ok(close_after(refusal.into_response())),
+            }
+        }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -48,6 +48,8 @@ pub struct Denied(&'static str);
 impl Denied {
     /// No token came at all.
     pub const MISSING: Denied = Denied("a token is needed");
+    /// More than one came where there should be one.
+    pub const SEVERAL: Denied = Denied("more than one token came");
 
     /// The sentence, without a full stop.
     pub fn message(&self) -> &'static str {

@@ -1,12 +1,14 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
-//! [`body`].
+//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; what
+//! any request must be is said by [`form`], who calls by [`caller`], and what they sent by [`body`].
 
 pub mod api;
 pub mod bearer;
 pub mod body;
 pub mod caller;
+pub mod credential;
 pub mod error;
+pub mod form;
 pub mod health;
 pub mod metrics;
 pub mod upgrade;

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
-use super::bearer;
 use super::error::HttpError;
-use crate::auth::{Denied, Identity};
+use super::{credential, form};
+use crate::auth::Identity;
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
 use crate::connection::wire::Wire;
@@ -30,12 +28,10 @@ use crate::shutdown::SocketCount;
 
 /// The subprotocol that is selected where the client offers it.
 const SUBPROTOCOL: &str = "chat.v1";
-/// What a subprotocol that carries the token begins with.
-const BEARER_PROTOCOL: &str = "bearer.";
 
 /// `/`: the WebSocket, and nothing else yet.
 pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
-    if is_upgrade(request.headers()) {
+    if form::is_upgrade(request.headers()) {
         upgrade(app, request)
     } else {
         HttpError::NOT_FOUND.into_response()
@@ -44,7 +40,7 @@ pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// `/ws`: the WebSocket.
 pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
-    if is_upgrade(request.headers()) {
+    if form::is_upgrade(request.headers()) {
         upgrade(app, request)
     } else {
         HttpError::UPGRADE_REQUIRED.into_response()
@@ -59,7 +55,7 @@ fn upgrade(app: Arc<App>, mut request: Request) -> Response {
     match check(&app, &request) {
         Err(error) => error.into_response(),
         Ok((identity, accept)) => {
-            let selects = words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
+            let selects = form::words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
                 .any(|offer| offer == SUBPROTOCOL);
             let upgraded = hyper::upgrade::on(&mut request);
             // Counted until the connection ends, not only until the HTTP conversation does.
@@ -90,64 +86,16 @@ fn switching_protocols(accept: &str, selects: bool) -> Response {
     response
 }
 
-/// The words of a header that is a comma list, over all of its lines.
-fn words(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let lines = headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
-}
-
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    words(headers, header::UPGRADE).any(|word| word.eq_ignore_ascii_case("websocket"))
-        && words(headers, header::CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
-}
-
 /// Checks all that can refuse; gives who it is and the accept key.
 fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> {
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
-    let headers = request.headers();
-    if request.method() != Method::GET {
-        return Err(HttpError::METHOD_NOT_ALLOWED);
-    }
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
-        return Err(HttpError::UPGRADE_REQUIRED);
-    }
-    let key = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    if STANDARD.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
-        return Err(HttpError::bad_request(
-            "Sec-WebSocket-Key must be 16 bytes in base64",
-        ));
-    }
-    let token = token(request).ok_or(Denied::MISSING);
+    let key = form::check_upgrade(request)?;
+    let token = credential::of_upgrade(request);
     let identity = token.and_then(|token| app.verifier.verify(&token, SystemTime::now()));
     let identity = identity.map_err(|denied| HttpError::unauthorized(denied.message()))?;
     Ok((identity, derive_accept_key(key)))
-}
-
-/// The token: from the query, else the `Authorization` header, else the subprotocols.
-fn token(request: &Request) -> Option<String> {
-    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).ok();
-    let in_query = query.and_then(|query| query.0.into_iter().find(|(name, _)| name == "token"));
-    if let Some((_, token)) = in_query.filter(|(_, token)| !token.is_empty()) {
-        return Some(token);
-    }
-    let headers = request.headers();
-    if let Some(token) = bearer::of(headers).and_then(|token| std::str::from_utf8(token).ok()) {
-        return Some(token.to_owned());
-    }
-    let mut offers = words(headers, header::SEC_WEBSOCKET_PROTOCOL);
-    offers
-        .find_map(|offer| offer.strip_prefix(BEARER_PROTOCOL))
-        .map(str::to_owned)
 }
 
 /// Takes the socket over as soon as the 101 is out, and serves the connection until it ends.

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 
 use super::connect::Io;
-use super::{Connect, Node, SOON, token, within};
+use super::{Connect, Node, SOON, secrets, token, within};
 
 /// A connected client.
 pub struct Client {
@@ -86,6 +86,9 @@ impl Client {
 
     /// Sends this very WebSocket message, or frame.
     pub async fn send_frame(&mut self, frame: Message) {
+        if let Message::Text(text) = &frame {
+            secrets::note_text_of(text);
+        }
         let sent = within(SOON, &format!("{} to send", self.name), self.ws.send(frame)).await;
         sent.unwrap_or_else(|e| panic!("{} can't send: {e}\n{}", self.name, self.transcript()));
     }
@@ -93,6 +96,7 @@ impl Client {
     /// Sends, unless the connection is gone by now; whether it could.
     pub async fn try_send(&mut self, kind: &str, payload: Value) -> bool {
         let text = json!({"type": kind, "payload": payload}).to_string();
+        secrets::note_text_of(&text);
         let sent = tokio::time::timeout(SOON, self.ws.send(Message::text(text))).await;
         matches!(sent, Ok(Ok(())))
     }
@@ -100,6 +104,7 @@ impl Client {
     /// Sends many texts with one write.
     pub async fn send_all(&mut self, texts: impl IntoIterator<Item = String>) {
         for text in texts {
+            secrets::note_text_of(&text);
             let fed = within(SOON, "room to write", self.ws.feed(Message::text(text))).await;
             fed.unwrap_or_else(|e| panic!("{} can't send: {e}", self.name));
         }

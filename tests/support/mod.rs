@@ -14,6 +14,7 @@ pub mod nginx;
 pub mod node;
 pub mod raw;
 pub mod redis;
+pub mod secrets;
 pub mod tap;
 pub mod token;
 

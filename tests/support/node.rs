@@ -13,9 +13,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::token::SECRET;
-use super::{Redis, SOON, TempDir, eventually, http, within};
+use super::{Redis, SOON, TempDir, eventually, http, secrets, within};
 
-/// A running node. Dropping it kills it; if the test is failing then, its last log lines are shown.
+/// A running node. Dropping it kills it; if the test is failing then, its last log lines are shown, else
+/// all of them are searched for secrets.
 pub struct Node {
     pub addr: SocketAddr,
     child: Child,
@@ -64,11 +65,14 @@ impl Node {
 
     async fn spawn(mut command: Command, env: &[(&str, &str)]) -> Self {
         let dir = TempDir::new("node");
+        env.iter()
+            .for_each(|(name, value)| secrets::note_variable(name, value));
         let mut child = command
             .current_dir(dir.path())
             .env_clear()
             .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET)])
-            .envs([("LOG_FORMAT", "json")])
+            // Every log is searched for secrets, so it is to say all that it ever may.
+            .envs([("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug")])
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
@@ -151,6 +155,8 @@ impl Drop for Node {
             lines[last..]
                 .iter()
                 .for_each(|line| eprintln!("    {line}"));
+        } else {
+            secrets::assert_none_in(&*self.logs.0.borrow());
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{SOON, http, within};
+use super::{SOON, http, secrets, within};
 
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -74,6 +74,7 @@ impl Raw {
 
     /// Sends one masked frame.
     pub async fn send(&mut self, is_final: bool, opcode: u8, payload: &[u8]) {
+        secrets::note_text_of(&String::from_utf8_lossy(payload));
         let bytes = frame(is_final, opcode, payload, Some([1, 2, 3, 4]));
         self.write(&bytes).await;
     }

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
+use super::secrets;
+
 /// The secret that every node of the tests has.
 pub const SECRET: &str = "a-secret-of-the-tests-0123456789abcdef";
 
@@ -22,7 +24,11 @@ pub fn claims(claims: &Value) -> String {
 /// A token with this header and these claims, signed with another secret or algorithm.
 pub fn signed(header: &Header, claims: &Value, secret: &str) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(header, claims, &key).expect("a token")
+    let token = jsonwebtoken::encode(header, claims, &key).expect("a token");
+    // Its parts are as secret as it is: a log may shorten or take apart.
+    token.split('.').skip(1).for_each(secrets::note);
+    secrets::note(secret);
+    token
 }
 
 /// A token whose header says one algorithm while its signature is HS256 with [`SECRET`].

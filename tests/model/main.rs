@@ -9,3 +9,7 @@ mod payload;
 mod regressions;
 mod request;
 mod resume;
+
+fn fuzz(name: &str, judge: impl Fn(&[u8])) {
+    mutate::fuzz(name, 0, judge);
+}

@@ -14,7 +14,7 @@ use piazza::presence::nodes::Nodes;
 use piazza::presence::{Presence, Published, Roster};
 use piazza::protocol::{frame, message};
 
-use crate::mutate::fuzz;
+use crate::fuzz;
 
 fn opened() -> (Log, RoomId) {
     let mark = Mark {

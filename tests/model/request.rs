@@ -4,7 +4,7 @@
 use piazza::protocol::request::{ErrorCode, Limits, Request, parse};
 use serde::de::IgnoredAny;
 
-use crate::mutate::fuzz;
+use crate::fuzz;
 
 const LIMITS: Limits = Limits {
     max_text: 20,

@@ -7,7 +7,7 @@ use piazza::hub::tail::Tail;
 use piazza::id::{Mark, MessageId, Seq};
 use piazza::protocol::request::Since;
 
-use crate::mutate::fuzz;
+use crate::fuzz;
 
 /// Reads choices from bytes; zeros when they end.
 struct Choices<'a>(std::slice::Iter<'a, u8>);

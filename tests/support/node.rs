@@ -113,11 +113,27 @@ impl Node {
 
     /// The most memory that it has had at once, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let pid = self.child.id().expect("the node is still running");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         1024 * kib.expect("a figure in kB")
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> usize {
+        let pid = self.child.id().expect("the node is still running");
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        files.expect("its files").count()
     }
 
     /// Sends it a signal.

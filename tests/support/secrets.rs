@@ -13,8 +13,8 @@ const SHORTEST: usize = 12;
 const LOOKED_FOR: usize = 40;
 /// Load tests say more than needs to be looked for.
 const MOST: usize = 20_000;
-/// What every JWT begins with.
-const ANY_JWT: &str = "eyJ";
+/// What every JWT begins with: `{"alg":` or `{"typ":`.
+const ANY_JWT: [&str; 2] = ["eyJhbGci", "eyJ0eXAi"];
 
 static USED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
@@ -47,7 +47,7 @@ pub fn note_variable(name: &str, value: &str) {
 /// Panics where one of them stands in one of these lines.
 pub fn assert_none_in<'a>(lines: impl IntoIterator<Item = &'a String>) {
     let used = USED.lock().expect("no panic").clone();
-    let patterns: Vec<&str> = used.iter().map(String::as_str).chain([ANY_JWT]).collect();
+    let patterns: Vec<&str> = used.iter().map(String::as_str).chain(ANY_JWT).collect();
     let search = AhoCorasick::new(&patterns).expect("some strings");
     for line in lines {
         if let Some(found) = search.find(line) {

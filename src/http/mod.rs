@@ -1,6 +1,6 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
-//! [`body`].
+//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`],
+//! and what they sent by [`body`].
 
 pub mod api;
 pub mod bearer;

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
@@ -20,6 +21,7 @@ use super::error::HttpError;
 use crate::auth::{Denied, Identity};
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
+use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
 use crate::hub::peer::{Note, Peer};
@@ -195,9 +197,14 @@ fn bounds(app: &App) -> Bounds {
 }
 
 /// The socket under an upgraded connection, and what was read from it beyond the handshake.
-fn stream_of(upgraded: Upgraded) -> Option<(TcpStream, bytes::Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+fn stream_of(upgraded: Upgraded) -> Option<(Stream, bytes::Bytes)> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Some((parts.io.into_inner().into(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            Some((parts.io.into_inner().into(), parts.read_buf))
+        }
+    }
 }
 
 fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {

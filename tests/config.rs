@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use piazza::config::{BrokerConfig, Config, ConfigError, LogLevel, VARIABLES};
+use piazza::config::{BrokerConfig, Config, ConfigError, LogLevel, Origins, VARIABLES};
 
 const SECRET: &str = "an-example-secret-of-some-length!";
 
@@ -81,7 +81,7 @@ fn a_secret_is_enough_and_the_rest_has_the_documented_defaults() {
     assert_eq!(config.max_connections, 100_000);
     assert_eq!(config.max_rooms_per_connection, 200);
     assert_eq!(config.api_key, None);
-    assert_eq!(config.tls, None);
+    assert_eq!((config.allowed_origins, config.tls), (Origins::Same, None));
     assert_eq!(config.jwt.expires_in, Duration::from_secs(86_400));
     assert_eq!(config.log_level, LogLevel::Info);
 }
@@ -160,6 +160,7 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("SLOW_CLIENT_TIMEOUT", "never", "\"never\"", "a duration"),
         ("MAX_CONNECTIONS", "1e6", "\"1e6\"", "whole number"),
         ("MAX_ROOMS_PER_CONNECTION", "-2", "\"-2\"", "whole number"),
+        ("ALLOWED_ORIGINS", "a.b", "\"a.b\"", "comma list of origins"),
         ("API_KEY", "too-short", "9 bytes", "at least 16 bytes"),
         ("METRICS_TOKEN", "too-short ", "10 bytes", "visible ASCII"),
         ("NODE_ID", "node 1", "\"node 1\"", "1 to 64 letters"),

@@ -52,6 +52,7 @@ variables! {
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    ALLOWED_ORIGINS = "", "comma list of the web origins that browsers may come from, * for any; where unset, the same origin as the Host header";
     TLS_CERT_FILE = "", "PEM file of a certificate and those above it: the port speaks TLS; read again on SIGHUP";
     TLS_KEY_FILE = "", "PEM file of its private key";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";

@@ -1,6 +1,6 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
 //! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`],
-//! and what they sent by [`body`].
+//! from which page by [`origin`], and what they sent by [`body`].
 
 pub mod api;
 pub mod bearer;
@@ -9,6 +9,7 @@ pub mod caller;
 pub mod error;
 pub mod health;
 pub mod metrics;
+pub mod origin;
 pub mod upgrade;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! From an HTTP request to a connection. Everything that can refuse does so here, before there is any
-//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the token.
+//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the origin, and
+//! last the token: a page of another site learns nothing about a token, and costs no signature.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::App;
 use super::bearer;
 use super::error::HttpError;
+use super::origin::{self, Verdict};
 use crate::auth::{Denied, Identity};
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
@@ -128,6 +130,10 @@ fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> 
         return Err(HttpError::bad_request(
             "Sec-WebSocket-Key must be 16 bytes in base64",
         ));
+    }
+    let (config, tls) = (&app.config, app.config.tls.is_some());
+    if origin::judge(&config.allowed_origins, tls, request.uri(), headers) == Verdict::Refused {
+        return Err(HttpError::ORIGIN_NOT_ALLOWED);
     }
     let token = token(request).ok_or(Denied::MISSING);
     let identity = token.and_then(|token| app.verifier.verify(&token, SystemTime::now()));

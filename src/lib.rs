@@ -43,7 +43,7 @@
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | TLS changes nothing of this | [`connection::stream`], [`tls`] | `tests/tls`, `tests/autobahn.rs` |
-//! | a page of another site gets nowhere | [`http::origin`] | `tests/origin.rs` |
+//! | a page of another site gets nowhere | [`http::origin`], [`http::hygiene`] | `tests/origin.rs`, `tests/hygiene.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |

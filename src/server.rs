@@ -39,7 +39,7 @@ const OWN_FILES: usize = 256;
 const SPARE_SOCKETS: usize = 128;
 /// A request head may be so large: a token is at most 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
-/// How long an answer may take to be made and taken.
+/// How long an answer may take to be made and taken, beside the body that it waits for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a request head whose TLS handshake took all the time.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
@@ -242,7 +242,7 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let limit = head_limit + ANSWER_TIMEOUT;
+    let limit = head_limit + http::body::BODY_TIMEOUT + ANSWER_TIMEOUT;
     match tokio::time::timeout(limit, conversation).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),

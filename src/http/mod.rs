@@ -1,6 +1,6 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
 //! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`],
-//! from which page by [`origin`], and what they sent by [`body`].
+//! from which page by [`origin`], and what they sent by [`body`]; [`hygiene`] is around all of it.
 
 pub mod api;
 pub mod bearer;
@@ -8,6 +8,7 @@ pub mod body;
 pub mod caller;
 pub mod error;
 pub mod health;
+pub mod hygiene;
 pub mod metrics;
 pub mod origin;
 pub mod upgrade;
@@ -15,6 +16,7 @@ pub mod upgrade;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::routing::{any, get};
 
 use self::error::HttpError;
@@ -51,5 +53,6 @@ pub fn routes(app: Arc<App>) -> Router {
         .merge(api::routes())
         .fallback(async || HttpError::NOT_FOUND)
         .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
+        .layer(middleware::from_fn_with_state(app.clone(), hygiene::guard))
         .with_state(app)
 }

@@ -7,7 +7,7 @@
 //!                         client
 //!               WebSocket │   ▲ frames, encoded once and shared
 //!                         ▼   │
-//!    http::upgrade ── auth                 refuses before the upgrade: 401 426 503
+//!    http::upgrade ── auth                 refuses before the upgrade: 401 403 426 503
 //!                         │ Identity + socket
 //!                         ▼
 //!    connection ──── wire ─► protocol::request ─► session
@@ -42,6 +42,8 @@
 //! | what an operator says reaches every node, or the answer says that it may not have | [`cluster`], [`hub::command`] | `tests/api` |
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
+//! | TLS changes nothing of this | [`connection::stream`], [`tls`] | `tests/tls`, `tests/autobahn.rs` |
+//! | a page of another site gets nowhere | [`http::origin`], [`http::hygiene`] | `tests/origin.rs`, `tests/hygiene.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
@@ -52,8 +54,8 @@
 //! one door.
 //!
 //! - [`id`]: names of things, valid by construction; [`clock`]: the time of day
-//! - [`telemetry`], [`metrics`], [`shutdown`]: logs; what is counted and timed; whether the node goes
-//!   on, and who is still here
+//! - [`telemetry`], [`metrics`], [`shutdown`], [`tls`]: logs; what is counted and timed; whether the node
+//!   goes on, and who is still here; the node's own certificate
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
 //! - [`config`]: every variable once, checked before anything binds
 //! - [`history`]: pages and the resume decision, pure
@@ -63,8 +65,8 @@
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
-//! - [`connection`]: one task per connection: wire, session, cursors, clocks
-//! - [`http`]: routes, who calls, the upgrade, probes, what is under `/api`
+//! - [`connection`]: one task per connection: stream, wire, session, cursors, clocks
+//! - [`http`]: routes, who calls from where, the upgrade, probes, what is under `/api`
 //! - [`server`]: builds every part, accepts, ends in order
 //! - [`commands`]: what `main` can be told
 
@@ -86,3 +88,4 @@ pub mod protocol;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

@@ -3,10 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::response::IntoResponse;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -15,6 +14,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,10 +23,11 @@ use crate::broker;
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
 use crate::drain;
-use crate::http::{self, App, form};
+use crate::http::{self, App};
 use crate::hub::Hub;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
+use crate::tls::Tls;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4_096;
@@ -38,8 +39,10 @@ const OWN_FILES: usize = 256;
 const SPARE_SOCKETS: usize = 128;
 /// A request head may be so large: a token is at most 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
-/// How long an answer may take to be made and taken.
+/// How long an answer may take to be made and taken, beside the body that it waits for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a request head whose TLS handshake took all the time.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// After an accept failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,6 +55,9 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
+    let hangup = signal(SignalKind::hangup())?;
+    let tls = config.tls.clone().map(Tls::new).transpose();
+    let tls = tls.map_err(io::Error::other)?.map(Arc::new);
     let capacity = capacity(config.max_connections);
     let listener = listen(SocketAddr::new(config.host, config.port))?;
     let address = listener.local_addr()?;
@@ -79,7 +85,7 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     if config.broker == BrokerConfig::Embedded {
         tracing::warn!("no Redis is set: this node is alone, and forgets everything when it ends");
     }
-    tracing::info!(%address, capacity, "listening");
+    tracing::info!(%address, capacity, tls = tls.is_some(), "listening");
     on_listen(address);
     let grace = config.shutdown_grace;
     let spread = drain::spread_within(config.drain_spread, grace);
@@ -92,10 +98,12 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         shutdown: shutdown.clone(),
         capacity,
     });
-    let accepting = tokio::spawn(accept(listener, app));
+    let reloading = tokio::spawn(reload(hangup, tls.clone()));
+    let accepting = tokio::spawn(accept(listener, app, tls));
     let status = until_ended(signals, &hub, &shutdown, (spread, grace)).await;
     cluster.farewell().await;
     accepting.abort();
+    reloading.abort();
     background.abort();
     Ok(status)
 }
@@ -153,14 +161,27 @@ fn bound_unsent(socket: &TcpSocket) {
 #[cfg(not(target_os = "linux"))]
 fn bound_unsent(_: &TcpSocket) {}
 
-async fn accept(listener: TcpListener, app: Arc<App>) {
+/// Reads the certificate again at each SIGHUP; without one there is nothing to read, and nothing ends.
+async fn reload(mut hangup: Signal, tls: Option<Arc<Tls>>) {
+    while hangup.recv().await.is_some() {
+        let Some(tls) = tls.clone() else {
+            tracing::info!("SIGHUP: there is no certificate to be read again");
+            continue;
+        };
+        // Files may be slow. It ends with an error only where it panicked, which was said then.
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+    }
+}
+
+async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>) {
     let routes = http::routes(app.clone());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let counted = app.shutdown.count_socket();
                 if app.shutdown.sockets() <= app.capacity.saturating_add(SPARE_SOCKETS) {
-                    tokio::spawn(converse(stream, routes.clone(), app.clone(), counted));
+                    let (routes, app, tls) = (routes.clone(), app.clone(), tls.clone());
+                    tokio::spawn(converse(stream, routes, app, counted, tls));
                 }
             }
             // It was given up before it was accepted.
@@ -173,30 +194,55 @@ async fn accept(listener: TcpListener, app: Arc<App>) {
     }
 }
 
-/// Speaks HTTP on a socket until it becomes a WebSocket or ends.
-async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: SocketCount) {
+/// A socket from its first byte on. The TLS handshake, where there is one, and the request head have one
+/// limit together.
+async fn converse(
+    stream: TcpStream,
+    routes: Router,
+    app: Arc<App>,
+    counted: SocketCount,
+    tls: Option<Arc<Tls>>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "can't set TCP_NODELAY");
     }
+    let (start, limit) = (Instant::now(), app.config.handshake_timeout);
+    let Some(tls) = tls else {
+        return speak(stream, routes, counted, limit).await;
+    };
+    let stream = tokio::time::timeout(limit, tls.accept(stream)).await;
+    // The acceptor isn't held along: who is open may be the last one under an old certificate.
+    drop(tls);
+    match stream {
+        Ok(Ok(stream)) => {
+            let left = limit.saturating_sub(start.elapsed()).max(LEAST_WAIT);
+            speak(stream, routes, counted, left).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Speaks HTTP on a stream until it becomes a WebSocket or ends. The request head must be there after
+/// `head_limit`.
+async fn speak<S>(stream: S, routes: Router, counted: SocketCount, head_limit: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // The socket stays counted where it becomes a WebSocket's.
     let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(counted.clone());
-        let answer = form::check(&request).map(|()| routes.call(request));
-        async {
-            match answer {
-                Ok(answer) => answer.await.map(close_after),
-                Err(refusal) => Ok(close_after(refusal.into_response())),
-            }
-        }
+        let answer = routes.call(request);
+        async { answer.await.map(close_after) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.config.handshake_timeout)
+        .header_read_timeout(head_limit)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let limit = app.config.handshake_timeout + ANSWER_TIMEOUT;
+    let limit = head_limit + http::body::BODY_TIMEOUT + ANSWER_TIMEOUT;
     match tokio::time::timeout(limit, conversation).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),

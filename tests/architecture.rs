@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first: a module imports from its own row and from rows above alone.
 const LAYERS: [&[&str]; 12] = [
-    &["clock", "id", "metrics", "shutdown", "telemetry"],
+    &["clock", "id", "metrics", "shutdown", "telemetry", "tls"],
     &["protocol", "config"],
     &["history"],
     &["auth", "presence"],
@@ -22,11 +22,15 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Outside crates, and where alone they are used.
-const DOORS: [(&str, &[&str]); 5] = [
+const DOORS: [(&str, &[&str]); 6] = [
     ("redis::", &["broker/redis/"]),
     ("axum::", &["http/", "server.rs"]),
     ("jsonwebtoken::", &["auth/"]),
     ("prometheus::", &["metrics.rs", "metrics/"]),
+    (
+        "tokio_rustls::",
+        &["tls.rs", "connection/stream.rs", "http/upgrade.rs"],
+    ),
     ("std::env::", &["config/", "commands/", "main.rs"]),
 ];
 

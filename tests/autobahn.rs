@@ -14,13 +14,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use piazza::connection::stream::Stream;
 use piazza::connection::wire::{Incoming, Outflow, Wire};
 use piazza::connection::{self, Handler, Times};
 use piazza::protocol::close::Close;
 use piazza::protocol::{Metrics, frame};
-use support::{TempDir, Value, within};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use piazza::tls::{Tls, TlsFiles};
+use support::tls::Trust;
+use support::{Certificate, TempDir, Value, within};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -29,7 +32,23 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_case_passes() {
-    let echo = start_echo().await;
+    judge(start_echo(None).await).await;
+}
+
+/// The same with TLS under it. The suite speaks plainly with a relay, and the relay TLS with the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_passes_over_tls() {
+    let certificate = Certificate::make().await;
+    let files = TlsFiles {
+        certificate: certificate.file().into(),
+        key: certificate.key().into(),
+    };
+    let tls = Arc::new(Tls::new(files).unwrap());
+    let echo = start_echo(Some(tls)).await;
+    judge(start_relay(echo, certificate.trusted()).await).await;
+}
+
+async fn judge(echo: SocketAddr) {
     let reports = TempDir::new("autobahn");
     let output = run_cases(echo, reports.path()).await;
     let index = std::fs::read_to_string(reports.join("index.json"));
@@ -100,23 +119,47 @@ fn kosoku() -> PathBuf {
 }
 
 /// The server's own connection, with an echo in place of a chat session.
-async fn start_echo() -> SocketAddr {
+async fn start_echo(tls: Option<Arc<Tls>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    None => serve(stream).await,
+                    Some(tls) => serve(tls.accept(stream).await.expect("TLS")).await,
+                }
+            });
         }
     });
     addr
 }
 
-async fn serve(mut stream: TcpStream) {
+/// Takes plain connections and makes TLS ones of them.
+async fn start_relay(to: SocketAddr, trust: Trust) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut plain, _)) = listener.accept().await {
+            let trust = trust.clone();
+            tokio::spawn(async move {
+                let mut secure = trust.to(to).await;
+                // How a case ends is judged by the suite.
+                let _ = tokio::io::copy_bidirectional(&mut plain, &mut secure).await;
+            });
+        }
+    });
+    addr
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Into<Stream>>(mut stream: S) {
     let key = read_key(&mut stream).await;
     let accept = derive_accept_key(key.as_bytes());
     let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
     let head = format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let hour = Duration::from_secs(3_600);
     let times = Times {
         heartbeat: hour,
@@ -129,7 +172,7 @@ async fn serve(mut stream: TcpStream) {
 }
 
 /// The `Sec-WebSocket-Key` of a handshake; a client says nothing more before its answer.
-async fn read_key(stream: &mut TcpStream) -> String {
+async fn read_key(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());

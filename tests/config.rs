@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use piazza::config::{BrokerConfig, Config, ConfigError, LogLevel, VARIABLES};
+use piazza::config::{BrokerConfig, Config, ConfigError, LogLevel, Origins, VARIABLES};
 
 const SECRET: &str = "an-example-secret-of-some-length!";
 
@@ -81,6 +81,7 @@ fn a_secret_is_enough_and_the_rest_has_the_documented_defaults() {
     assert_eq!(config.max_connections, 100_000);
     assert_eq!(config.max_rooms_per_connection, 200);
     assert_eq!(config.api_key, None);
+    assert_eq!((config.allowed_origins, config.tls), (Origins::Same, None));
     assert_eq!(config.jwt.expires_in, Duration::from_secs(86_400));
     assert_eq!(config.log_level, LogLevel::Info);
 }
@@ -131,9 +132,9 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("REDIS_URL", "localhost", "without redis://", "redis://"),
         (
             "REDIS_URL",
-            "rediss://h",
-            "rediss://",
-            "TLS to Redis is not there yet",
+            "redisss://h",
+            "another scheme",
+            "rediss:// for TLS",
         ),
         ("REDIS_HOST", "a b", "\"a b\"", "host name"),
         ("REDIS_PORT", "0", "\"0\"", "1 to 65535"),
@@ -159,6 +160,7 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("SLOW_CLIENT_TIMEOUT", "never", "\"never\"", "a duration"),
         ("MAX_CONNECTIONS", "1e6", "\"1e6\"", "whole number"),
         ("MAX_ROOMS_PER_CONNECTION", "-2", "\"-2\"", "whole number"),
+        ("ALLOWED_ORIGINS", "a.b", "\"a.b\"", "comma list of origins"),
         ("API_KEY", "too-short", "9 bytes", "at least 16 bytes"),
         ("METRICS_TOKEN", "too-short ", "10 bytes", "visible ASCII"),
         ("NODE_ID", "node 1", "\"node 1\"", "1 to 64 letters"),
@@ -191,8 +193,6 @@ fn what_is_not_there_yet_is_refused_where_ignoring_it_would_be_unsafe() {
         "REDIS_CLUSTER_URLS",
         "REDIS_SENTINEL_URLS",
         "REDIS_SENTINEL_MASTER",
-        "TLS_CERT_FILE",
-        "TLS_KEY_FILE",
     ] {
         let line = read(&[(name, "hunter2")]).expect_err(name).to_string();
         assert!(line.starts_with(name), "{line}");

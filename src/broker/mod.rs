@@ -286,7 +286,7 @@ pub enum Driver {
     /// Forgets rooms and `clientId`s whose time has come.
     Local,
     /// Connects, reconnects, listens.
-    Redis(redis::Driver),
+    Redis(Box<redis::Driver>),
 }
 
 impl Driver {
@@ -310,7 +310,7 @@ pub fn build(config: &Config) -> Result<(Broker, Driver), String> {
         BrokerConfig::Embedded => Ok((Broker::Local(local::Local::new(keep)), Driver::Local)),
         BrokerConfig::Redis(redis) => {
             let (redis, driver) = redis::build(redis, keep, &config.node_id)?;
-            Ok((Broker::Redis(redis), Driver::Redis(driver)))
+            Ok((Broker::Redis(redis), Driver::Redis(Box::new(driver))))
         }
     }
 }

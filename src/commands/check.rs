@@ -34,8 +34,9 @@ pub fn run(dev: bool) -> Result<u8, Failure> {
 
 fn summary(config: &Config) -> String {
     let mut text = format!(
-        "configured  listens on {}\n",
-        SocketAddr::new(config.host, config.port)
+        "configured  listens on {}{}\n",
+        SocketAddr::new(config.host, config.port),
+        if config.tls.is_some() { ", TLS" } else { "" }
     );
     let keys = if config.jwt.previous_secret.is_some() {
         "JWT_SECRET and JWT_PREVIOUS_SECRET"
@@ -51,8 +52,9 @@ fn summary(config: &Config) -> String {
         ),
         BrokerConfig::Redis(redis) => writeln!(
             text,
-            "            Redis at {}, keys begin with {:?}",
+            "            Redis at {}{}, keys begin with {:?}",
             redis.address(),
+            if redis.tls { " under TLS" } else { "" },
             redis.prefix
         ),
     };

@@ -28,12 +28,13 @@ pub fn run(dev: bool, program: &str) -> Result<u8, Failure> {
     } else {
         Vec::new()
     };
+    let tls = config.tls.is_some();
     let place = SocketAddr::new(config.host, config.port);
     let _guard = telemetry::init(config.log_level, config.log_format, &config.node_id);
     let on_listen = move |address: SocketAddr| {
         if dev {
             // Where nobody can read it, it still serves.
-            let _ = print(&banner(address, program, &tokens));
+            let _ = print(&banner(address, tls, program, &tokens));
         }
     };
     block_on(
@@ -63,9 +64,10 @@ fn dev_tokens(config: &JwtConfig) -> Result<Vec<(&'static str, String)>, Failure
         .collect()
 }
 
-fn banner(address: SocketAddr, program: &str, tokens: &[(&str, String)]) -> String {
+fn banner(address: SocketAddr, tls: bool, program: &str, tokens: &[(&str, String)]) -> String {
+    let s = if tls { "s" } else { "" };
     let mut text = format!(
-        "\npiazza listens on http://{address} (a node to try: 127.0.0.1 alone, tokens for 24 hours)\n"
+        "\npiazza listens on http{s}://{address} (a node to try: 127.0.0.1 alone, tokens for 24 hours)\n"
     );
     // Writing to a String never fails.
     for (name, token) in tokens {
@@ -76,7 +78,7 @@ fn banner(address: SocketAddr, program: &str, tokens: &[(&str, String)]) -> Stri
     for (_, token) in tokens {
         let _ = write!(
             text,
-            "\n{program} chat --room general --url ws://{address} --token {token}\n"
+            "\n{program} chat --room general --url ws{s}://{address} --token {token}\n"
         );
     }
     text.push('\n');
@@ -103,7 +105,7 @@ mod tests {
     fn the_banner_holds_two_commands_that_work() {
         let config = Config::dev(&|_| None).unwrap();
         let tokens = dev_tokens(&config.jwt).unwrap();
-        let text = banner(([127, 0, 0, 1], 4000).into(), "a b/piazza", &tokens);
+        let text = banner(([127, 0, 0, 1], 4000).into(), false, "a b/piazza", &tokens);
         let commands: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with("'a b/piazza' chat --room general"))

@@ -4,9 +4,11 @@
 //! errors, `redis` puts together where Redis is, `source` is the real environment. A source is any
 //! `Fn(&str) -> Option<String>`, so tests read from a map. An empty value counts as unset.
 
+mod origins;
 mod reader;
 mod redis;
 mod source;
+mod tls;
 mod variables;
 
 use std::io::IsTerminal;
@@ -14,12 +16,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use origins::{Origin, Origins};
 pub use reader::{ConfigError, Secret, parse_duration};
 pub use redis::RedisConfig;
 pub use source::environment;
 pub use variables::{VARIABLES, Variable};
 
 pub use crate::telemetry::{LogFormat, LogLevel};
+pub use crate::tls::TlsFiles;
 
 use crate::id::NodeId;
 use reader::Reader;
@@ -60,7 +64,7 @@ pub struct Config {
     pub max_frame: usize,
     /// Time between pings, 100 ms to 1 h.
     pub heartbeat: Duration,
-    /// A request head must be complete after that long, 100 ms to 1 h.
+    /// A TLS handshake and a request head must be complete after that long, 100 ms to 1 h.
     pub handshake_timeout: Duration,
     /// A stopping node ends what is still open after that long, 100 ms to 1 h.
     pub shutdown_grace: Duration,
@@ -74,6 +78,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Rooms of one connection, up to 100,000; 0 is off.
     pub max_rooms_per_connection: usize,
+    /// From which web pages a browser may come.
+    pub allowed_origins: Origins,
+    /// The certificate and key of TLS on its own port; looked at, and good. `None`: plain.
+    pub tls: Option<TlsFiles>,
     /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
     pub api_key: Option<Secret>,
     /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
@@ -164,6 +172,8 @@ impl Config {
             presence_events_max: reader.whole(var::PRESENCE_EVENTS_MAX, 0..=1_000_000)?,
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
+            allowed_origins: origins::read(reader)?,
+            tls: tls::read(reader)?,
             api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
             metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,

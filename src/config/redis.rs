@@ -9,7 +9,7 @@ use super::variables as var;
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 6379;
-const URL_TAKES: &str = "redis://[[user]:password@]host[:port][/db]";
+const URL_TAKES: &str = "redis://[[user]:password@]host[:port][/db], or rediss:// for TLS";
 /// Largest number of a database.
 const MAX_DB: u32 = i32::MAX.cast_unsigned();
 
@@ -18,6 +18,8 @@ const MAX_DB: u32 = i32::MAX.cast_unsigned();
 pub struct RedisConfig {
     /// Name or address of the host; an IPv6 address without brackets.
     pub host: String,
+    /// Whether it is spoken to under TLS, by what the system trusts.
+    pub tls: bool,
     /// TCP port, never 0.
     pub port: u16,
     /// The ACL user; only ever there with a password.
@@ -50,6 +52,7 @@ impl RedisConfig {
         )?;
         let pieces = Pieces {
             host: reader.optional(var::REDIS_HOST, "a host name or an IP address", host)?,
+            tls: false,
             port: reader.optional(var::REDIS_PORT, "a port from 1 to 65535", port)?,
             username: reader.text(var::REDIS_USERNAME, 512)?,
             password: reader.secret(var::REDIS_PASSWORD, 1)?,
@@ -75,6 +78,7 @@ impl RedisConfig {
         }
         Ok(Some(RedisConfig {
             host: said.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+            tls: said.tls,
             port: said.port.unwrap_or(DEFAULT_PORT),
             username: said.username,
             password: said.password,
@@ -88,6 +92,8 @@ impl RedisConfig {
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Pieces {
     host: Option<String>,
+    /// Only a URL says so.
+    tls: bool,
     port: Option<u16>,
     username: Option<String>,
     password: Option<Secret>,
@@ -107,6 +113,7 @@ impl Pieces {
         };
         Pieces {
             host: self.host.or(other.host),
+            tls: self.tls || other.tls,
             port: self.port.or(other.port),
             username,
             password,
@@ -119,15 +126,11 @@ impl Pieces {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| wrong("a value without redis://"))?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "redis" => {}
-            "rediss" => {
-                return Err(format!(
-                    "holds \"rediss://…\"; TLS to Redis is not there yet, it takes {URL_TAKES}"
-                ));
-            }
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "redis" => false,
+            "rediss" => true,
             _ => return Err(wrong("a URL of another scheme")),
-        }
+        };
         if rest.contains(['?', '#']) {
             return Err(wrong(
                 "a URL with '?' or '#', of which none is read (in a password: %3F, %23)",
@@ -142,6 +145,7 @@ impl Pieces {
         let (name, port_text) = split_port(place)?;
         Ok(Pieces {
             host: Some(host(name).ok_or_else(|| wrong("a URL without a proper host"))?),
+            tls,
             port: non_empty(port_text)
                 .map(|text| port(text).ok_or_else(|| wrong("a URL whose port is none")))
                 .transpose()?,
@@ -248,6 +252,10 @@ mod tests {
         assert_eq!(url("redis://cache").address(), "cache:6379/0");
         assert_eq!(url("redis://[::1]:7000/3").address(), "[::1]:7000/3");
         assert_eq!(url("REDIS://[::1]").host, "::1");
+        assert!(!url("redis://cache").tls);
+        let secure = url("Rediss://:pw@cache:7000/1");
+        assert!(secure.tls);
+        assert_eq!(secure.address(), "cache:7000/1");
         let full = url("redis://me:p%40ss:%C3%A9@h");
         assert_eq!(full.username.as_deref(), Some("me"));
         assert_eq!(full.password, Some(Secret::new("p@ss:é")));
@@ -304,7 +312,7 @@ mod tests {
             "redis://:hunter2%f@h",
             "redis://:hunter2%ff@h",
             "redis://hunter2@h",
-            "rediss://:hunter2@h",
+            "rediss://:hunter2@h?x=1",
             "unix:///hunter2",
         ] {
             let line = read(&[("REDIS_URL", bad)]).unwrap_err().to_string();

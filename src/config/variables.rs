@@ -33,7 +33,7 @@ variables! {
     JWT_ISSUER = "", "the `iss` that every token must have, where set";
     JWT_AUDIENCE = "", "the `aud` that every token must have, where set";
     JWT_EXPIRES_IN = "24h", "life of the tokens that piazza itself issues";
-    REDIS_URL = "", "redis://[[user]:password@]host[:port][/db], where nodes meet; without any REDIS_ variable one node serves alone";
+    REDIS_URL = "", "redis://[[user]:password@]host[:port][/db], rediss:// for TLS, where nodes meet; without any REDIS_ variable one node serves alone";
     REDIS_HOST = "", "host of Redis, where REDIS_URL names none (127.0.0.1 if another of these is set)";
     REDIS_PORT = "", "port of Redis, where REDIS_URL names none (6379)";
     REDIS_PASSWORD = "", "password of Redis, where REDIS_URL holds none";
@@ -45,13 +45,16 @@ variables! {
     MAX_TEXT_LENGTH = "2000", "longest text of a message in UTF-16 units";
     MAX_FRAME_BYTES = "16KiB", "largest WebSocket frame, and message put together";
     HEARTBEAT_INTERVAL = "30s", "time between pings; a peer that answers none in that time is dropped";
-    HANDSHAKE_TIMEOUT = "10s", "a request head must be complete after that long";
+    HANDSHAKE_TIMEOUT = "10s", "a TLS handshake and a request head must be complete after that long";
     SHUTDOWN_GRACE = "10s", "then a stopping node ends whatever is still open";
     DRAIN_SPREAD = "5s", "longest time over which a stopping node lets its clients go; at most half of SHUTDOWN_GRACE";
     PRESENCE_EVENTS_MAX = "500", "rooms of more users get no user_joined and user_left";
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    ALLOWED_ORIGINS = "", "comma list of the web origins that browsers may come from, * for any; where unset, the same origin as the Host header";
+    TLS_CERT_FILE = "", "PEM file of a certificate and those above it: the port speaks TLS; read again on SIGHUP";
+    TLS_KEY_FILE = "", "PEM file of its private key";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
     METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";
@@ -67,6 +70,4 @@ pub(super) const NOT_YET: &[&str] = &[
     "REDIS_CLUSTER_URLS",
     "REDIS_SENTINEL_URLS",
     "REDIS_SENTINEL_MASTER",
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
 ];

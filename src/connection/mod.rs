@@ -1,5 +1,6 @@
 //! One task per connection: it waits for anything to do, does all of it, and writes once. What a request
-//! means is the [`session`]'s; bytes are the [`wire`]'s; clocks are the [`heartbeat`]'s.
+//! means is the [`session`]'s; frames are the [`wire`]'s, bytes the [`stream`]'s; clocks are the
+//! [`heartbeat`]'s.
 //!
 //! ```text
 //!          woken (a room, a note) · readable · writable · due
@@ -17,6 +18,7 @@ mod model_tests;
 mod outflow;
 mod requests;
 pub mod session;
+pub mod stream;
 pub mod wire;
 
 use std::future::{Future, poll_fn};
@@ -297,6 +299,7 @@ impl<H: Handler> Connection<H> {
             Poll::Pending
         });
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        self.wire.say_end();
     }
 }
 

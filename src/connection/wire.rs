@@ -9,16 +9,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
+use super::stream::Stream;
 use crate::protocol::close::Close;
 use crate::protocol::{Metrics, frame};
 
@@ -60,7 +58,7 @@ pub enum Sent {
     All,
     /// There is more to do, and the socket would take it.
     More,
-    /// The socket is full. Whether it took anything before.
+    /// The socket is full. Whether it took anything before, bytes of a begun TLS record included.
     Blocked(bool),
 }
 
@@ -128,9 +126,9 @@ fn take_input() -> Vec<u8> {
     input
 }
 
-/// A WebSocket over TCP.
+/// A WebSocket over TCP, plain or under TLS.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     codec: WebSocket<Pipe>,
     /// The rest of a frame of which the socket took a part.
     rest: Vec<u8>,
@@ -144,7 +142,12 @@ pub struct Wire {
 
 impl Wire {
     /// Takes over a socket after the handshake; `read` is what was read beyond the handshake.
-    pub fn new(stream: TcpStream, read: &[u8], max_frame: usize, metrics: Arc<Metrics>) -> Wire {
+    pub fn new(
+        stream: impl Into<Stream>,
+        read: &[u8],
+        max_frame: usize,
+        metrics: Arc<Metrics>,
+    ) -> Wire {
         let config = WebSocketConfig::default()
             .read_buffer_size(CODEC_BUFFER)
             .write_buffer_size(0)
@@ -157,7 +160,7 @@ impl Wire {
             ..Pipe::default()
         };
         Wire {
-            stream,
+            stream: stream.into(),
             codec: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
             rest: Vec::new(),
             stopped: false,
@@ -183,12 +186,12 @@ impl Wire {
 
     /// Whether the socket has input; wakes the task when it has.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_read_ready(cx).map(drop)
+        self.stream.poll_readable(cx)
     }
 
     /// Whether the socket takes output; wakes the task when it does.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_write_ready(cx).map(drop)
+        self.stream.poll_writable(cx)
     }
 
     /// Reads once from the socket and hands each message to `take`, until there is none or `take` says
@@ -275,7 +278,12 @@ impl Wire {
 
     /// Ends this side of the stream.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.stream).poll_shutdown(cx).map(drop)
+        self.stream.poll_finish(cx)
+    }
+
+    /// Says that this is the end, where the stream has a word for it: for one that is dropped next.
+    pub fn say_end(&mut self) {
+        self.stream.say_end();
     }
 
     /// Writes what there is, until the socket is full or a turn's share is done.
@@ -316,13 +324,16 @@ impl Wire {
         let last = later.is_empty() && self.rest.is_empty() && own < WRITE;
         let more = !last || outflow.fill(output, WRITE - own);
         let taken = self.write(output)?;
-        if output.is_empty() {
+        // What a stream holds back is with nobody who sends it by himself: the socket is full.
+        let behind = self.stream.is_behind();
+        let moved = self.stream.has_moved(taken);
+        if output.is_empty() && !behind {
             return Ok(Sent::All);
         }
         self.count(output, own, taken);
         self.settle(outflow, output, own, taken);
         Ok(match taken {
-            taken if taken < output.len() => Sent::Blocked(taken > 0),
+            taken if behind || taken < output.len() => Sent::Blocked(moved),
             _ if more => Sent::More,
             _ => Sent::All,
         })
@@ -330,8 +341,14 @@ impl Wire {
 
     /// Writes until all is written or the socket is full. Only a refusal tells the runtime that it is
     /// full, so a write that was taken in part is tried once more.
-    fn write(&self, output: &[u8]) -> Result<usize, Close> {
+    fn write(&mut self, output: &[u8]) -> Result<usize, Close> {
         let mut taken = 0;
+        if output.is_empty() {
+            return match self.stream.try_flush() {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Close::Broken),
+                _ => Ok(0),
+            };
+        }
         while let Some(rest) = output.get(taken..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write(rest) {
                 Ok(0) => return Err(Close::Broken),

@@ -1,6 +1,8 @@
 //! What a request's body says: JSON of at most 64 KiB, read into the type that a handler takes last. A
 //! body that is none of it is answered here, with the field that is wrong.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use http_body_util::BodyExt;
@@ -14,10 +16,12 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// So much of a body that is too large is read and dropped, in bytes: who is still sending it can't
 /// read the answer, and a socket that is closed with unread input takes the answer back.
 const MAX_DROPPED: usize = 1024 * 1024;
+/// A body must be complete after that long.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest reason that an answer gives, in characters: it may repeat what was sent.
 const MAX_REASON: usize = 200;
 
-/// The body, whatever its `Content-Type` says. 413 `BODY_TOO_LARGE`, 400 `INVALID_JSON`, 400
+/// The body, whatever its `Content-Type` says. 413 `BODY_TOO_LARGE`, 408 `REQUEST_TIMEOUT`, 400 `INVALID_JSON`, 400
 /// `INVALID_PAYLOAD` naming the field.
 pub struct JsonBody<T>(pub T);
 
@@ -25,12 +29,13 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, _: &S) -> Result<JsonBody<T>, HttpError> {
-        let bytes = read(request.into_body()).await?;
+        let reading = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body()));
+        let bytes = reading.await.unwrap_or(Err(HttpError::BODY_TOO_SLOW))?;
         parse(&bytes).map(JsonBody)
     }
 }
 
-/// Reads it whole. The conversation's own limit bounds the time.
+/// Reads it whole; the caller bounds the time.
 async fn read(mut body: Body) -> Result<Vec<u8>, HttpError> {
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {

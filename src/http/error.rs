@@ -40,6 +40,18 @@ impl HttpError {
         "UPGRADE_REQUIRED",
         "connect with a WebSocket, version 13",
     );
+    /// The web page that the browser shows may not come here.
+    pub const ORIGIN_NOT_ALLOWED: HttpError = HttpError::new(
+        StatusCode::FORBIDDEN,
+        "ORIGIN_NOT_ALLOWED",
+        "pages of that origin may not connect",
+    );
+    /// The request's body didn't come in time.
+    pub const BODY_TOO_SLOW: HttpError = HttpError::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "REQUEST_TIMEOUT",
+        "the body didn't come in time",
+    );
     /// The node is shutting down.
     pub const DRAINING: HttpError = HttpError::later("DRAINING", "the server is shutting down", 1);
     /// The node has as many connections as it takes.

@@ -1,6 +1,7 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; what
-//! any request must be is said by [`form`], who calls by [`caller`], and what they sent by [`body`].
+//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; what any request must be is said
+//! by [`form`], who calls by [`caller`], from which page by [`origin`], and what they sent by [`body`];
+//! [`hygiene`] is around all of it.
 
 pub mod api;
 pub mod bearer;
@@ -10,12 +11,15 @@ pub mod credential;
 pub mod error;
 pub mod form;
 pub mod health;
+pub mod hygiene;
 pub mod metrics;
+pub mod origin;
 pub mod upgrade;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::routing::{any, get};
 
 use self::error::HttpError;
@@ -52,5 +56,6 @@ pub fn routes(app: Arc<App>) -> Router {
         .merge(api::routes())
         .fallback(async || HttpError::NOT_FOUND)
         .method_not_allowed_fallback(async || HttpError::METHOD_NOT_ALLOWED)
+        .layer(middleware::from_fn_with_state(app.clone(), hygiene::guard))
         .with_state(app)
 }

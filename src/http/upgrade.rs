@@ -1,5 +1,6 @@
 //! From an HTTP request to a connection. Everything that can refuse does so here, before there is any
-//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the token.
+//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the origin, and
+//! last the token: a page of another site learns nothing about a token, and costs no signature.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,14 +11,17 @@ use axum::response::{IntoResponse, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
 use super::error::HttpError;
+use super::origin::{self, Verdict};
 use super::{credential, form};
 use crate::auth::Identity;
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
+use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
 use crate::hub::peer::{Note, Peer};
@@ -92,6 +96,11 @@ fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> 
         return Err(HttpError::AT_CAPACITY);
     }
     let key = form::check_upgrade(request)?;
+    let (config, tls) = (&app.config, app.config.tls.is_some());
+    let (uri, headers) = (request.uri(), request.headers());
+    if origin::judge(&config.allowed_origins, tls, uri, headers) == Verdict::Refused {
+        return Err(HttpError::ORIGIN_NOT_ALLOWED);
+    }
     let token = credential::of_upgrade(request);
     let identity = token.and_then(|token| app.verifier.verify(&token, SystemTime::now()));
     let identity = identity.map_err(|denied| HttpError::unauthorized(denied.message()))?;
@@ -143,9 +152,14 @@ fn bounds(app: &App) -> Bounds {
 }
 
 /// The socket under an upgraded connection, and what was read from it beyond the handshake.
-fn stream_of(upgraded: Upgraded) -> Option<(TcpStream, bytes::Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+fn stream_of(upgraded: Upgraded) -> Option<(Stream, bytes::Bytes)> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Some((parts.io.into_inner().into(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            Some((parts.io.into_inner().into(), parts.read_buf))
+        }
+    }
 }
 
 fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {

@@ -66,7 +66,7 @@ impl Cluster {
             let ports = [0, 1, 2].map(|i: usize| nodes[i].addr.port());
             let nginx = Nginx::start(ports).await;
             let networks = networks(&nginx).await;
-            (Way::Nginx(nginx), networks)
+            (Way::Nginx(Box::new(nginx)), networks)
         } else {
             let nodes = [0, 1, 2].map(|i: usize| nodes[i].addr);
             (Way::Direct(nodes), [(1..51).collect(), (51..101).collect()])

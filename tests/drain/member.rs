@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How clients come to the nodes.
 pub(crate) enum Way {
     /// nginx chooses.
-    Nginx(Nginx),
+    Nginx(Box<Nginx>),
     /// Straight to one of these, as a balancer does that asks `/ready`.
     Direct([SocketAddr; 3]),
 }

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
 use super::nginx::Nginx;
+use super::tls::Trust;
 use super::{Client, Node, SOON, within};
 
 /// What a WebSocket can run over.
@@ -20,7 +21,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// How a client connects; nothing happens before [`Connect::open`].
 pub struct Connect<'a> {
     addr: SocketAddr,
-    proxy: Option<&'a Nginx>,
+    tls: Option<&'a Trust>,
     path: String,
     headers: Vec<(String, String)>,
     source: Option<SocketAddr>,
@@ -36,7 +37,7 @@ impl<'a> Connect<'a> {
     pub fn at(addr: SocketAddr) -> Self {
         Self {
             addr,
-            proxy: None,
+            tls: None,
             path: "/".into(),
             headers: vec![],
             source: None,
@@ -48,11 +49,17 @@ impl<'a> Connect<'a> {
         let addr = nginx.addr;
         Self {
             addr,
-            proxy: Some(nginx),
+            tls: Some(&nginx.trust),
             path: "/".into(),
             headers: vec![],
             source: None,
         }
+    }
+
+    /// Over TLS of the node's own.
+    pub fn over_tls(mut self, trust: &'a Trust) -> Self {
+        self.tls = Some(trust);
+        self
     }
 
     /// To this path and query.
@@ -97,8 +104,8 @@ impl<'a> Connect<'a> {
                 .headers_mut()
                 .append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let stream: Box<dyn Io> = match self.proxy {
-            Some(nginx) => nginx.over_tls(tcp).await,
+        let stream: Box<dyn Io> = match self.tls {
+            Some(trust) => trust.over(tcp).await,
             None => Box::new(tcp),
         };
         match tokio_tungstenite::client_async(request, stream).await {

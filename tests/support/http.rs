@@ -63,16 +63,18 @@ pub async fn get_over(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, pat
     .await
 }
 
+/// What a WebSocket handshake has.
+const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
 /// A WebSocket upgrade on `path`, of which a response is expected that is no WebSocket (or its head
 /// alone, where it is one).
 pub async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
-    let mut all = vec![
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    all.extend_from_slice(headers);
+    let all = [&UPGRADE[..], headers].concat();
     request(addr, path, &all).await
 }
 
@@ -149,4 +151,42 @@ pub async fn send(
     };
     let response = within(SOON * 2, &what, talk).await;
     response.unwrap_or_else(|e| panic!("{what}: {e}"))
+}
+
+/// `GET path` over this stream, with these headers.
+pub async fn get_with(
+    stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    get_of(stream, "localhost", path, headers).await
+}
+
+/// A WebSocket upgrade over this stream, of this host; its response, or its head where it is a WebSocket.
+pub async fn upgrade_over(
+    stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    get_of(stream, host, path, &[&UPGRADE[..], headers].concat()).await
+}
+
+async fn get_of(
+    stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    let mut head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    within(SOON, &format!("the response to GET {path}"), async {
+        let sent = stream.write_all((head + "\r\n").as_bytes()).await;
+        sent.expect("sent");
+        stream.flush().await.expect("sent");
+        read_response(stream).await.expect("a response")
+    })
+    .await
 }

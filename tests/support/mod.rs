@@ -16,6 +16,7 @@ pub mod raw;
 pub mod redis;
 pub mod secrets;
 pub mod tap;
+pub mod tls;
 pub mod token;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ pub use node::Node;
 pub use raw::Raw;
 pub use serde_json::{Value, json};
 pub use tap::Tap;
+pub use tls::Certificate;
 pub use token::token;
 
 /// How long a test waits for one thing that should come at once.

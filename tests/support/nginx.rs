@@ -3,17 +3,13 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::connect::Io;
-use super::{SOON, TempDir, eventually, free_port, within};
+use super::tls::{Certificate, Trust};
+use super::{SOON, TempDir, eventually, free_port};
 
 /// A running nginx in front of three nodes. Dropping it ends it.
 pub struct Nginx {
@@ -21,18 +17,20 @@ pub struct Nginx {
     pub addr: SocketAddr,
     /// Where it takes plain HTTP, to send it to TLS.
     pub plain: SocketAddr,
-    tls: TlsConnector,
+    /// Who trusts its certificate.
+    pub trust: Trust,
     child: Child,
     dir: TempDir,
+    _certificate: Certificate,
 }
 
 impl Nginx {
     /// nginx with these three nodes as its upstream, once it accepts connections.
     pub async fn start(nodes: [u16; 3]) -> Self {
         let dir = TempDir::new("nginx");
-        make_certificate(&dir).await;
+        let certificate = Certificate::make().await;
         let (tls_port, plain_port) = (free_port(), free_port());
-        let conf = configuration(&dir, nodes, tls_port, plain_port);
+        let conf = configuration(&dir, &certificate, nodes, tls_port, plain_port);
         std::fs::write(dir.join("nginx.conf"), conf).expect("nginx.conf is written");
         let child = Command::new("nginx")
             .arg("-p")
@@ -48,9 +46,10 @@ impl Nginx {
         let nginx = Self {
             addr: SocketAddr::from(([127, 0, 0, 1], tls_port)),
             plain: SocketAddr::from(([127, 0, 0, 1], plain_port)),
-            tls: trusting(&dir),
+            trust: certificate.trusted(),
             child,
             dir,
+            _certificate: certificate,
         };
         let addr = nginx.addr;
         eventually(SOON, "nginx to accept connections", || async move {
@@ -62,15 +61,12 @@ impl Nginx {
 
     /// A TLS connection to it over this TCP connection.
     pub async fn over_tls(&self, tcp: TcpStream) -> Box<dyn Io> {
-        let name = ServerName::try_from("localhost").expect("a name");
-        let stream = within(SOON, "the TLS handshake", self.tls.connect(name, tcp)).await;
-        Box::new(stream.expect("TLS with nginx"))
+        self.trust.over(tcp).await
     }
 
     /// The same where it may fail; bounded by the caller.
     pub async fn try_over_tls(&self, io: impl Io + 'static) -> std::io::Result<Box<dyn Io>> {
-        let name = ServerName::try_from("localhost").expect("a name");
-        Ok(Box::new(self.tls.connect(name, io).await?))
+        Ok(Box::new(self.trust.try_over(io).await?))
     }
 
     /// SIGHUP: new workers take over, the old ones keep the connections that they have.
@@ -115,7 +111,13 @@ impl Drop for Nginx {
 }
 
 /// `deploy/nginx.conf` with other ports and paths.
-fn configuration(dir: &TempDir, nodes: [u16; 3], tls_port: u16, plain_port: u16) -> String {
+fn configuration(
+    dir: &TempDir,
+    certificate: &Certificate,
+    nodes: [u16; 3],
+    tls_port: u16,
+    plain_port: u16,
+) -> String {
     let path = |name: &str| dir.join(name).display().to_string();
     let swaps = [
         ("127.0.0.1:8081", format!("127.0.0.1:{}", nodes[0])),
@@ -128,8 +130,8 @@ fn configuration(dir: &TempDir, nodes: [u16; 3], tls_port: u16, plain_port: u16)
         ("listen [::]:443 ssl backlog=4096;", String::new()),
         ("listen 80;", format!("listen 127.0.0.1:{plain_port};")),
         ("listen [::]:80;", String::new()),
-        ("/etc/nginx/tls/piazza.crt", path("piazza.crt")),
-        ("/etc/nginx/tls/piazza.key", path("piazza.key")),
+        ("/etc/nginx/tls/piazza.crt", certificate.file()),
+        ("/etc/nginx/tls/piazza.key", certificate.key()),
         ("/var/log/nginx/piazza.access.log", path("access.log")),
         ("/var/log/nginx/error.log", path("error.log")),
         ("/run/nginx.pid", path("nginx.pid")),
@@ -149,48 +151,4 @@ fn configuration(dir: &TempDir, nodes: [u16; 3], tls_port: u16, plain_port: u16)
         .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
         .concat();
     conf.replacen("http {\n", &format!("http {{\n{temp}"), 1)
-}
-
-async fn make_certificate(dir: &TempDir) {
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ])
-        .args([
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-        ])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", "piazza.key", "-out", "piazza.crt"])
-        .current_dir(dir.path())
-        .output();
-    let made = within(SOON, "openssl", made)
-        .await
-        .expect("openssl is installed");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-}
-
-/// A TLS client that trusts this one certificate.
-fn trusting(dir: &TempDir) -> TlsConnector {
-    let certificate = CertificateDer::from_pem_file(dir.join("piazza.crt")).expect("a certificate");
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).expect("a root");
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
 }

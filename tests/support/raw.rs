@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{SOON, http, secrets, within};
@@ -17,8 +17,8 @@ pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
 /// A connection past its handshake, on which nothing happens by itself.
-pub struct Raw {
-    pub stream: TcpStream,
+pub struct Raw<S = TcpStream> {
+    pub stream: S,
 }
 
 impl Raw {
@@ -33,25 +33,8 @@ impl Raw {
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes).expect("a buffer size");
         }
-        let mut stream = socket.connect(addr).await.expect("a TCP connection");
-        let head = format!(
-            "GET /?token={token} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream
-            .write_all(head.as_bytes())
-            .await
-            .expect("the request is sent");
-        let response = within(SOON, "the upgrade", http::read_response(&mut stream)).await;
-        let response = response.expect("a response");
-        assert_eq!(response.status, 101, "{response:?}");
-        // RFC 6455, section 1.3: the answer to this very key.
-        assert_eq!(
-            response.header("sec-websocket-accept"),
-            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
-        );
-        Self { stream }
+        let stream = socket.connect(addr).await.expect("a TCP connection");
+        Self::over(stream, token).await
     }
 
     /// Tries to connect to a node that may be ending: `None` where it says that it is draining, an error
@@ -70,6 +53,30 @@ impl Raw {
             503 => Ok(None),
             _ => panic!("{response:?}"),
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Over this stream, with `?token=`.
+    pub async fn over(mut stream: S, token: &str) -> Self {
+        let head = format!(
+            "GET /?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream
+            .write_all(head.as_bytes())
+            .await
+            .expect("the request is sent");
+        let response = within(SOON, "the upgrade", http::read_response(&mut stream)).await;
+        let response = response.expect("a response");
+        assert_eq!(response.status, 101, "{response:?}");
+        // RFC 6455, section 1.3: the answer to this very key.
+        assert_eq!(
+            response.header("sec-websocket-accept"),
+            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        );
+        Self { stream }
     }
 
     /// Sends one masked frame.

@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use redis::{
-    Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, Value,
+    Client, Cmd, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisError, Value,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -77,7 +78,19 @@ fn client(config: &RedisConfig) -> Result<Client, RedisError> {
     if let Some(password) = &config.password {
         login = login.set_password(password.expose());
     }
-    let info = (config.host.clone(), config.port).into_connection_info()?;
+    let (host, port) = (config.host.clone(), config.port);
+    let address = if config.tls {
+        // Trusts what the system trusts, or the file that SSL_CERT_FILE names, read anew at each connect.
+        ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    };
+    let info = address.into_connection_info()?;
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     Client::open(info.set_tcp_settings(tcp).set_redis_settings(login))
 }

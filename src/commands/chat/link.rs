@@ -45,11 +45,8 @@ impl Link {
     /// # Errors
     /// One line that says what is wrong with either; the token isn't in it.
     pub(super) fn new(url: &str, token: &str) -> Result<Link, String> {
-        if url.starts_with("wss:") {
-            return Err("--url: TLS is not there yet, it takes ws://host[:port]".to_owned());
-        }
-        let bad = || format!("--url holds {url:?}; it takes ws://host[:port]");
-        if !url.starts_with("ws://") {
+        let bad = || format!("--url holds {url:?}; it takes ws://host[:port] or wss://host[:port]");
+        if !url.starts_with("ws://") && !url.starts_with("wss://") {
             return Err(bad());
         }
         let mut request = url.into_client_request().map_err(|_| bad())?;
@@ -66,7 +63,8 @@ impl Link {
         })
     }
 
-    /// Opens a connection, within ten seconds.
+    /// Opens a connection, within ten seconds. With `wss` the server has to show a certificate that the
+    /// system trusts, or the file that `SSL_CERT_FILE` names.
     pub(super) async fn open(&self) -> Result<Socket, Refusal> {
         let config = WebSocketConfig::default()
             .read_buffer_size(16 << 10)
@@ -127,7 +125,8 @@ mod tests {
     fn urls_and_tokens_are_checked() {
         assert!(Link::new("ws://127.0.0.1:8080", "a.b.c").is_ok());
         assert!(Link::new("ws://[::1]:8080/ws", "a.b.c").is_ok());
-        for bad in ["", "ws://", "http://h", "wss://h", "ws:///x", "h:1"] {
+        assert!(Link::new("wss://chat.example", "a.b.c").is_ok());
+        for bad in ["", "ws://", "http://h", "wss://", "ws:///x", "h:1"] {
             let line = Link::new(bad, "a.b.c").err().unwrap();
             assert!(line.starts_with("--url"), "{bad}: {line}");
         }

@@ -41,7 +41,7 @@ pub struct Args {
     /// The room
     #[arg(long)]
     pub room: String,
-    /// The server
+    /// The server; wss:// for TLS
     #[arg(long, default_value = "ws://127.0.0.1:8080")]
     pub url: String,
     /// The token that says who you are [default: the environment's PIAZZA_TOKEN]

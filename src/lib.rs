@@ -7,7 +7,7 @@
 //!                         client
 //!               WebSocket │   ▲ frames, encoded once and shared
 //!                         ▼   │
-//!    http::upgrade ── auth                 refuses before the upgrade: 401 426 503
+//!    http::upgrade ── auth                 refuses before the upgrade: 401 426 429 503
 //!                         │ Identity + socket
 //!                         ▼
 //!    connection ──── wire ─► protocol::request ─► session
@@ -41,6 +41,7 @@
 //! | a node that doesn't hear what is published says so, and heals | `broker/redis/link.rs`, `hub/hearing.rs` | `tests/deaf.rs` |
 //! | what an operator says reaches every node, or the answer says that it may not have | [`cluster`], [`hub::command`] | `tests/api` |
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
+//! | nobody has more connections than allowed, over all nodes | [`limits::admission`], `broker/redis/enter.lua` | `tests/limits` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
@@ -61,6 +62,7 @@
 //! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
+//! - [`limits`]: who gets a connection, and as whom a client counts
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: wire, session, cursors, clocks
@@ -80,6 +82,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod limits;
 pub mod metrics;
 pub mod presence;
 pub mod protocol;

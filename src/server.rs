@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -24,6 +25,7 @@ use crate::config::{BrokerConfig, Config};
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::limits::admission::Admission;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
 
@@ -64,14 +66,16 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     );
     let shutdown = Shutdown::default();
     let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
+    let admission = Admission::new(config.admission.clone(), hub.clone());
     let background = {
-        let (hub, cluster) = (hub.clone(), cluster.clone());
+        let (hub, cluster, admission) = (hub.clone(), cluster.clone(), admission.clone());
         tokio::spawn(async move {
             tokio::join!(
                 driver.run(hub.broker(), hub.clone()),
                 hub.sweep(),
                 hub.compare(),
-                cluster.run()
+                cluster.run(),
+                admission.run()
             )
         })
     };
@@ -88,11 +92,13 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         verifier,
         hub: hub.clone(),
         cluster: cluster.clone(),
+        admission: admission.clone(),
         shutdown: shutdown.clone(),
         capacity,
     });
     let accepting = tokio::spawn(accept(listener, app));
     let status = until_ended(signals, &hub, &shutdown, (spread, grace)).await;
+    admission.farewell().await;
     cluster.farewell().await;
     accepting.abort();
     background.abort();
@@ -156,10 +162,11 @@ async fn accept(listener: TcpListener, app: Arc<App>) {
     let routes = http::routes(app.clone());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let counted = app.shutdown.count_socket();
                 if app.shutdown.sockets() <= app.capacity.saturating_add(SPARE_SOCKETS) {
-                    tokio::spawn(converse(stream, routes.clone(), app.clone(), counted));
+                    let from = (ConnectInfo(peer), counted);
+                    tokio::spawn(converse(stream, routes.clone(), app.clone(), from));
                 }
             }
             // It was given up before it was accepted.
@@ -173,7 +180,12 @@ async fn accept(listener: TcpListener, app: Arc<App>) {
 }
 
 /// Speaks HTTP on a socket until it becomes a WebSocket or ends.
-async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: SocketCount) {
+async fn converse(
+    stream: TcpStream,
+    routes: Router,
+    app: Arc<App>,
+    (peer, counted): (ConnectInfo<SocketAddr>, SocketCount),
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "can't set TCP_NODELAY");
     }
@@ -181,6 +193,7 @@ async fn converse(stream: TcpStream, routes: Router, app: Arc<App>, counted: Soc
     let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(counted.clone());
+        request.extensions_mut().insert(peer);
         let answer = routes.call(request);
         async { answer.await.map(close_after) }
     });

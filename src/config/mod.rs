@@ -4,6 +4,7 @@
 //! errors, `redis` puts together where Redis is, `source` is the real environment. A source is any
 //! `Fn(&str) -> Option<String>`, so tests read from a map. An empty value counts as unset.
 
+mod admission;
 mod reader;
 mod redis;
 mod source;
@@ -14,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use admission::AdmissionConfig;
 pub use reader::{ConfigError, Secret, parse_duration};
 pub use redis::RedisConfig;
 pub use source::environment;
@@ -74,6 +76,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Rooms of one connection, up to 100,000; 0 is off.
     pub max_rooms_per_connection: usize,
+    /// Who gets a connection.
+    pub admission: AdmissionConfig,
     /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
     pub api_key: Option<Secret>,
     /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
@@ -164,6 +168,7 @@ impl Config {
             presence_events_max: reader.whole(var::PRESENCE_EVENTS_MAX, 0..=1_000_000)?,
             max_connections: reader.whole(var::MAX_CONNECTIONS, 0..=10_000_000)?,
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
+            admission: AdmissionConfig::read(reader)?,
             api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
             metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,

@@ -1,11 +1,12 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
-//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`], and what they sent by
+//! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; who calls is said by [`caller`], as whom they count by [`client`], and what they sent by
 //! [`body`].
 
 pub mod api;
 pub mod bearer;
 pub mod body;
 pub mod caller;
+pub mod client;
 pub mod error;
 pub mod health;
 pub mod metrics;
@@ -21,6 +22,7 @@ use crate::auth::Verifier;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::limits::admission::Admission;
 use crate::shutdown::Shutdown;
 
 /// What the handlers work with.
@@ -33,6 +35,8 @@ pub struct App {
     pub hub: Hub,
     /// The nodes.
     pub cluster: Cluster,
+    /// Who gets a connection.
+    pub admission: Admission,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
     /// Sockets at once, beyond which no upgrade is done.

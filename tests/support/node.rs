@@ -69,6 +69,8 @@ impl Node {
             .env_clear()
             .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET)])
             .envs([("LOG_FORMAT", "json")])
+            // Limits are off but for the tests of limits.
+            .envs([("RATE_LIMIT_CONNECTS", "0")])
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
             .stdin(Stdio::null())

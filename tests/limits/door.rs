@@ -94,6 +94,8 @@ async fn over(mut stream: Box<dyn Io>, token: &str, headers: &[(&str, &str)]) ->
     }
     let talk = async {
         stream.write_all((head + "\r\n").as_bytes()).await?;
+        // What TLS has made of it may still lie in its buffer.
+        stream.flush().await?;
         http::read_response(&mut stream).await
     };
     let response = within(4 * SOON, "the answer to an upgrade", talk).await;

@@ -126,7 +126,7 @@ async fn without_trusted_proxies_all_share_one_limit_and_it_is_warned_of_once() 
         for line in &lines {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(field(&line, "peer"), "127.0.0.1", "{line}");
-            assert_eq!(line["level"], "WARN", "{line}");
+            assert_eq!(line["level"], "warn", "{line}");
             warned += 1;
         }
     }

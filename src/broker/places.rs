@@ -7,7 +7,8 @@
 //!   allowed; else nothing is set. It is one atomic step per name, and one call for all where one broker holds
 //!   them. As the sum is looked at before it is written, no two that enter at the same time can exceed it.
 //!
-//! The broker doesn't judge who lives: numbers of the dead count until somebody strikes them.
+//! The broker doesn't judge who lives: numbers of the dead count until somebody strikes them, or until they have
+//! not been told again for 25 minutes.
 
 use std::time::Duration;
 

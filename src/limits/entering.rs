@@ -71,7 +71,7 @@ impl<'a> Entering<'a> {
         // Dropped before the slot: the end of the call sees what has become of the place by then.
         let (slot, mut sent) = match inner.take(wanted) {
             Ok(taken) => taken,
-            Err(full) => return Attempt::Full(full),
+            Err(full) => return self.only_count().await.unwrap_or(Attempt::Full(full)),
         };
         if !inner.hub.broker().is_shared() || (wanted.is_empty() && !self.uncounted) {
             return Attempt::In(slot);
@@ -83,12 +83,7 @@ impl<'a> Entering<'a> {
                 None => Attempt::In(slot),
             };
         };
-        if let Some(left) = entry.left {
-            let (closed, now) = (entry.verdict == Verdict::TooFast, Instant::now());
-            let connects = &inner.connects;
-            connects.told(self.source, left, closed, now.into_std());
-            self.uncounted = false;
-        }
+        self.keep_in_step(&entry);
         match entry.verdict {
             Verdict::In => Attempt::In(slot),
             Verdict::TooFast => {
@@ -102,11 +97,38 @@ impl<'a> Entering<'a> {
         }
     }
 
+    /// It has no place at this node, but has connected all the same.
+    async fn only_count(&mut self) -> Option<Attempt> {
+        let mut sent = OnTheWay {
+            held: &self.inner.held,
+            sent: SmallVec::new(),
+            fate: Fate::Refused,
+        };
+        let entry = self.ask(&Wanted::new(), &mut sent).await?;
+        self.keep_in_step(&entry);
+        let left = entry.left.filter(|_| entry.verdict == Verdict::TooFast);
+        left.map(Attempt::TooFast)
+    }
+
+    /// The connect was counted over all nodes: this node's window keeps in step with theirs.
+    fn keep_in_step(&mut self, entry: &Entry) {
+        if let Some(left) = entry.left {
+            let (closed, now) = (entry.verdict == Verdict::TooFast, Instant::now());
+            let connects = &self.inner.connects;
+            connects.told(self.source, left, closed, now.into_std());
+            self.uncounted = false;
+        }
+    }
+
     /// Asks the broker, where it can be reached and answers in time. Of places it is asked in the name of this
     /// node's incarnation; without one they are this node's own matter, and are told later.
     async fn ask(&self, wanted: &Wanted, sent: &mut OnTheWay<'_>) -> Option<Entry> {
         // Read after the numbers were drawn: should it end now, all that were drawn until then are told anew.
-        let own = self.inner.own(self.deadline).await;
+        let own = if wanted.is_empty() {
+            None
+        } else {
+            self.inner.own(self.deadline).await
+        };
         let source = self.source.to_string();
         let dead = |nth| match &self.full {
             Some((full, dead)) if *full == nth => &dead[..],

@@ -224,7 +224,8 @@ impl Held {
 
     /// Whether the broker is known to have everything.
     pub(super) fn is_settled(&self) -> bool {
-        (0..PARTS).all(|nth| self.part(nth).values().all(Entry::settled))
+        let settled = |nth| self.part(nth).values().all(Entry::settled);
+        !self.shared || (0..PARTS).all(settled)
     }
 
     #[cfg(test)]

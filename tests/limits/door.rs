@@ -11,22 +11,22 @@ use crate::support::nginx::Nginx;
 use crate::support::{Node, SOON, token, within};
 
 /// Where most come from.
-pub const HOME: [u8; 4] = [127, 0, 0, 1];
+pub(crate) const HOME: [u8; 4] = [127, 0, 0, 1];
 
 /// What was answered, and the connection: it lasts until it is dropped.
-pub struct Asked {
+pub(crate) struct Asked {
     pub response: Response,
     _stream: Box<dyn Io>,
 }
 
 impl Asked {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.response.status
     }
 
     /// That it was refused for a limit; seconds after which to come again.
     #[track_caller]
-    pub fn assert_too_many(&self) -> u64 {
+    pub(crate) fn assert_too_many(&self) -> u64 {
         self.response.assert_refusal(429, "TOO_MANY_CONNECTIONS");
         let seconds = self.response.header("retry-after");
         let seconds = seconds.and_then(|value| value.parse().ok());
@@ -35,18 +35,18 @@ impl Asked {
 
     /// That it was let in.
     #[track_caller]
-    pub fn assert_in(&self) {
+    pub(crate) fn assert_in(&self) {
         assert_eq!(self.status(), 101, "{:?}", self.response);
     }
 }
 
 /// Asks for a connection with this token.
-pub async fn ask(to: SocketAddr, from: [u8; 4], token: &str) -> Asked {
+pub(crate) async fn ask(to: SocketAddr, from: [u8; 4], token: &str) -> Asked {
     ask_with(to, from, token, &[]).await
 }
 
 /// The same with further headers.
-pub async fn ask_with(
+pub(crate) async fn ask_with(
     to: SocketAddr,
     from: [u8; 4],
     token: &str,
@@ -57,7 +57,7 @@ pub async fn ask_with(
 }
 
 /// The same through nginx, over TLS.
-pub async fn ask_nginx(
+pub(crate) async fn ask_nginx(
     nginx: &Nginx,
     from: [u8; 4],
     token: &str,
@@ -68,7 +68,7 @@ pub async fn ask_nginx(
 }
 
 /// One of this user is let in.
-pub async fn enter(node: &Node, user: &str) -> Asked {
+pub(crate) async fn enter(node: &Node, user: &str) -> Asked {
     let asked = ask(node.addr, HOME, &token(user)).await;
     asked.assert_in();
     asked

@@ -1,11 +1,11 @@
 -- Sets numbers of connections absolutely; each unless a newer one is there.
 --
--- KEYS  the places, hashes: one field per incarnation, "<version> <connections>"
+-- KEYS  the places, hashes: one field per incarnation, "<version> <connections> <second when it was told>"
 -- ARGV  1: milliseconds that an untouched place lives; then three for each place: incarnation, version, number
 --       (0 removes it)
 -- Gives two for each other field that a place has: the number of the place, and the incarnation.
 
-local answer = {}
+local answer, now = {}, redis.call('TIME')[1]
 for k, key in ipairs(KEYS) do
   local own, version, held = ARGV[3 * k - 1], ARGV[3 * k], ARGV[3 * k + 1]
   local known = redis.pcall('HGET', key, own)
@@ -16,7 +16,7 @@ for k, key in ipairs(KEYS) do
       if held == '0' then
         redis.call('HDEL', key, own)
       else
-        redis.call('HSET', key, own, version .. ' ' .. held)
+        redis.call('HSET', key, own, version .. ' ' .. held .. ' ' .. now)
       end
     end
     if held ~= '0' then

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, Value};
 
 use super::link::answered;
 use super::script::Script;
@@ -18,6 +18,9 @@ use crate::id::Incarnation;
 /// Milliseconds that a place lives untouched. Nodes restate theirs every ten minutes, so it is what dead nodes leave
 /// behind of one who never comes again.
 const UNTOUCHED_MS: u64 = 30 * 60 * 1_000;
+/// Seconds that one number holds without being told again. One that is older came back with data that Redis had lost
+/// what followed of: its node has long left the place, and so has nothing to tell of it.
+const HOLDS_SECS: u64 = 25 * 60;
 
 impl Redis {
     /// See [`crate::broker::Broker::enter`].
@@ -37,7 +40,8 @@ impl Redis {
             call.arg(most)
                 .arg(window.as_millis() as u64)
                 .arg(ask.claims.first().map_or("", |claim| claim.own.as_str()))
-                .arg(UNTOUCHED_MS);
+                .arg(UNTOUCHED_MS)
+                .arg(HOLDS_SECS);
             for claim in ask.claims {
                 call.arg(claim.version)
                     .arg(claim.held)
@@ -49,7 +53,11 @@ impl Redis {
             }
         };
         let answer = self.call(Script::Enter, fill).await;
-        let answer = answer.map_err(|error| unavailable(&error, "ask whether one may enter"))?;
+        let answer = answer.map_err(|error| {
+            // There may be thousands a second; of what ails Redis, calls that are fewer tell.
+            tracing::debug!(%error, "can't ask whether one may enter");
+            Unavailable
+        })?;
         entry(&answer).ok_or(Unavailable)
     }
 
@@ -72,7 +80,13 @@ impl Redis {
             }
         };
         let answer = self.call(Script::Places, fill).await;
-        let answer = answer.map_err(|error| unavailable(&error, "say who is connected"))?;
+        let answer = answer.map_err(|error| {
+            // That the connection broke is said once, by whoever keeps it.
+            if answered(&error) {
+                tracing::warn!(%error, "can't say who is connected");
+            }
+            Unavailable
+        })?;
         let Value::Array(answer) = answer else {
             return Err(Unavailable);
         };
@@ -82,14 +96,6 @@ impl Redis {
         };
         Ok(answer.chunks(2).filter_map(other).collect())
     }
-}
-
-fn unavailable(error: &RedisError, what: &str) -> Unavailable {
-    // That the connection broke is said once, by whoever keeps it.
-    if answered(error) {
-        tracing::warn!(%error, "can't {what}");
-    }
-    Unavailable
 }
 
 /// What isn't ours in a place counts for nobody.

@@ -197,6 +197,35 @@ async fn the_embedded_broker_has_the_same_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_a_cap_has_connected_all_the_same() {
+    let limits = [
+        ("RATE_LIMIT_CONNECTS", "10"),
+        ("RATE_LIMIT_CONNECTS_WINDOW", "1h"),
+        ("MAX_CONNECTIONS_PER_USER", "1"),
+    ];
+    let (_redis, nodes) = two_nodes(&limits).await;
+    let _inside = enter(&nodes[0], "ann").await;
+    let ann = token("ann");
+    // This node knows by itself that ann has a connection; the other one has to be told of the tries.
+    let all = join_all((0..9).map(|_| ask(nodes[0].addr, HOME, &ann))).await;
+    for asked in &all {
+        asked.assert_too_many();
+        assert!(
+            asked.response.body.contains("this user"),
+            "{:?}",
+            asked.response
+        );
+    }
+    let refused = ask(nodes[1].addr, HOME, &token("bob")).await;
+    assert!(refused.assert_too_many() > 3_000);
+    assert!(
+        refused.response.body.contains("from this address"),
+        "{:?}",
+        refused.response
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_off_is_off() {
     let off = [
         ("RATE_LIMIT_CONNECTS", "0"),

@@ -8,17 +8,17 @@
 //! guesses 16 bytes and more in any number of tries, and whoever shares an address could else lock its chat out.
 //!
 //! **Never more than allowed**: the broker lets one in only where the sum, looked at in the same step, stays within
-//! the cap, and a node's number there is never below those that it let in ([`super::held`]). Two who race for
+//! the cap, and a node's number there is never below those that it let in (`held`). Two who race for
 //! the last place: one gets it. A node that died holds its places until the others give it up.
 //!
 //! **Never less for long**: an end is told at once, many in one call, while the last call is on its way; a
-//! refusal is looked at again after [`A_MOMENT`], so a client that closed one connection and is quicker at
-//! another node, or at this one, than the news of it isn't refused. One whose number of connections is what
-//! keeps it out needs [`CROWDED`] seconds or so.
+//! refusal is looked at again after `A_MOMENT`, so a client that closed one connection and is quicker at
+//! another node, or at this one, than the news of it isn't refused. One whom other connections keep
+//! out is told to come again after `CROWDED`.
 //!
-//! **Without the broker**, or where it doesn't answer in [`DEADLINE`], this node's own numbers decide. It tells them
+//! **Without the broker**, or where it doesn't answer in `DEADLINE`, this node's own numbers decide. It tells them
 //! as soon as it can; what it told is told again whenever the broker may have lost it ([`Hub::anew`]: the same
-//! moments at which rosters are), and every [`RESTATE`] in any case.
+//! moments at which rosters are), and every `RESTATE` in any case.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -225,8 +225,8 @@ impl Admission {
 }
 
 impl Knock {
-    /// Lets it in: counts the connect over all nodes, and takes its places. Takes [`DEADLINE`] and
-    /// [`A_MOMENT`] at most. Whoever drops this before it is done gives everything back.
+    /// Lets it in: counts the connect over all nodes, and takes its places. Takes `DEADLINE` and
+    /// `A_MOMENT` at most. Whoever drops this before it is done gives everything back.
     ///
     /// # Errors
     /// The limit that it met.

@@ -1,5 +1,5 @@
 //! One who enters: takes its places at this node, asks the broker, and gives them back where that says no. When it
-//! is tried again, and what a refusal leads to, is [`super::admission`]'s.
+//! is tried again, and what a refusal leads to, is `admission`'s.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //!                         client
 //!               WebSocket │   ▲ frames, encoded once and shared
 //!                         ▼   │
-//!    http::upgrade ── auth                 refuses before the upgrade: 401 403 426 503
+//!    http::upgrade ── auth, limits         refuses before the upgrade: 401 403 426 429 503
 //!                         │ Identity + socket
 //!                         ▼
 //!    connection ──── wire ─► protocol::request ─► session
@@ -41,6 +41,7 @@
 //! | a node that doesn't hear what is published says so, and heals | `broker/redis/link.rs`, `hub/hearing.rs` | `tests/deaf.rs` |
 //! | what an operator says reaches every node, or the answer says that it may not have | [`cluster`], [`hub::command`] | `tests/api` |
 //! | presence is about users, and heals | [`presence`], [`cluster`], `broker/redis/roster.lua` | `tests/presence` |
+//! | nobody has more connections than allowed, over all nodes | [`limits::admission`], `broker/redis/enter.lua` | `tests/limits` |
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | TLS changes nothing of this | [`connection::stream`], [`tls`] | `tests/tls`, `tests/autobahn.rs` |
 //! | a page of another site gets nowhere | [`http::origin`], [`http::hygiene`] | `tests/origin.rs`, `tests/hygiene.rs` |
@@ -63,6 +64,7 @@
 //! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
+//! - [`limits`]: who gets a connection, and as whom a client counts
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: stream, wire, session, cursors, clocks
@@ -82,6 +84,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod limits;
 pub mod metrics;
 pub mod presence;
 pub mod protocol;

@@ -70,6 +70,33 @@ impl<L: Label> Family<L> {
     }
 }
 
+/// Why somebody got no connection though the node could take one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Too many connects from its address.
+    ConnectRate,
+    /// Its user has as many connections as one may have.
+    User,
+    /// Its address has as many as one may have.
+    Address,
+}
+
+impl Label for Refusal {
+    const ALL: &'static [Refusal] = &[Refusal::ConnectRate, Refusal::User, Refusal::Address];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Refusal::ConnectRate => "connect_rate",
+            Refusal::User => "user",
+            Refusal::Address => "address",
+        }
+    }
+}
+
 /// What a node counts and times. Times are in seconds.
 pub struct Metrics<E, C> {
     registry: Registry,
@@ -87,6 +114,8 @@ pub struct Metrics<E, C> {
     pub errors: Family<E>,
     /// Connections that ended.
     pub closes: Family<C>,
+    /// Connects that a limit refused.
+    pub refusals: Family<Refusal>,
     /// Appends that the broker answered, from call to answer.
     pub appends: Histogram,
     /// Reads that the broker answered, from call to answer.
@@ -167,6 +196,11 @@ impl<E: Label, C: Label> Metrics<E, C> {
                 "chat_closes_total",
                 "reason",
                 "connections that ended, by reason",
+            )?,
+            refusals: new.family(
+                "chat_connects_refused_total",
+                "reason",
+                "connects that got 429, by the limit that they met",
             )?,
             appends: trips.get_metric_with_label_values(&["append"])?,
             reads: trips.get_metric_with_label_values(&["read"])?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -25,6 +26,7 @@ use crate::config::{BrokerConfig, Config};
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::limits::admission::Admission;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
 use crate::tls::Tls;
@@ -71,14 +73,16 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     );
     let shutdown = Shutdown::default();
     let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
+    let admission = Admission::new(config.admission.clone(), hub.clone());
     let background = {
-        let (hub, cluster) = (hub.clone(), cluster.clone());
+        let (hub, cluster, admission) = (hub.clone(), cluster.clone(), admission.clone());
         tokio::spawn(async move {
             tokio::join!(
                 driver.run(hub.broker(), hub.clone()),
                 hub.sweep(),
                 hub.compare(),
-                cluster.run()
+                cluster.run(),
+                admission.run()
             )
         })
     };
@@ -95,12 +99,14 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
         verifier,
         hub: hub.clone(),
         cluster: cluster.clone(),
+        admission: admission.clone(),
         shutdown: shutdown.clone(),
         capacity,
     });
     let reloading = tokio::spawn(reload(hangup, tls.clone()));
     let accepting = tokio::spawn(accept(listener, app, tls));
     let status = until_ended(signals, &hub, &shutdown, (spread, grace)).await;
+    admission.farewell().await;
     cluster.farewell().await;
     accepting.abort();
     reloading.abort();
@@ -177,11 +183,12 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>) {
     let routes = http::routes(app.clone());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let counted = app.shutdown.count_socket();
                 if app.shutdown.sockets() <= app.capacity.saturating_add(SPARE_SOCKETS) {
+                    let from = (ConnectInfo(peer), counted);
                     let (routes, app, tls) = (routes.clone(), app.clone(), tls.clone());
-                    tokio::spawn(converse(stream, routes, app, counted, tls));
+                    tokio::spawn(converse(stream, routes, app, from, tls));
                 }
             }
             // It was given up before it was accepted.
@@ -200,7 +207,7 @@ async fn converse(
     stream: TcpStream,
     routes: Router,
     app: Arc<App>,
-    counted: SocketCount,
+    from: (ConnectInfo<SocketAddr>, SocketCount),
     tls: Option<Arc<Tls>>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -208,7 +215,7 @@ async fn converse(
     }
     let (start, limit) = (Instant::now(), app.config.handshake_timeout);
     let Some(tls) = tls else {
-        return speak(stream, routes, counted, limit).await;
+        return speak(stream, routes, from, limit).await;
     };
     let stream = tokio::time::timeout(limit, tls.accept(stream)).await;
     // The acceptor isn't held along: who is open may be the last one under an old certificate.
@@ -216,7 +223,7 @@ async fn converse(
     match stream {
         Ok(Ok(stream)) => {
             let left = limit.saturating_sub(start.elapsed()).max(LEAST_WAIT);
-            speak(stream, routes, counted, left).await;
+            speak(stream, routes, from, left).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -225,14 +232,19 @@ async fn converse(
 
 /// Speaks HTTP on a stream until it becomes a WebSocket or ends. The request head must be there after
 /// `head_limit`.
-async fn speak<S>(stream: S, routes: Router, counted: SocketCount, head_limit: Duration)
-where
+async fn speak<S>(
+    stream: S,
+    routes: Router,
+    (peer, counted): (ConnectInfo<SocketAddr>, SocketCount),
+    head_limit: Duration,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // The socket stays counted where it becomes a WebSocket's.
     let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(counted.clone());
+        request.extensions_mut().insert(peer);
         let answer = routes.call(request);
         async { answer.await.map(close_after) }
     });

@@ -80,6 +80,11 @@ fn a_secret_is_enough_and_the_rest_has_the_documented_defaults() {
     assert_eq!(config.presence_events_max, 500);
     assert_eq!(config.max_connections, 100_000);
     assert_eq!(config.max_rooms_per_connection, 200);
+    let at_the_door = &config.admission;
+    assert_eq!((at_the_door.connects, at_the_door.per_user), (600, 20));
+    assert_eq!(at_the_door.window, Duration::from_secs(10));
+    assert_eq!(at_the_door.per_address, 0);
+    assert!(at_the_door.trusted_proxies.is_empty());
     assert_eq!(config.api_key, None);
     assert_eq!((config.allowed_origins, config.tls), (Origins::Same, None));
     assert_eq!(config.jwt.expires_in, Duration::from_secs(86_400));
@@ -148,6 +153,13 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("REDIS_PREFIX", "{x}", "\"{x}\"", "1 to 64 bytes"),
         ("MESSAGE_HISTORY_LIMIT", "0", "\"0\"", "1 to 10000"),
         ("HISTORY_TTL", "30", "\"30\"", "a duration"),
+        ("RATE_LIMIT_CONNECTS", "-1", "\"-1\"", "0 to 1000000"),
+        ("RATE_LIMIT_CONNECTS_WINDOW", "10", "\"10\"", "a duration"),
+        ("RATE_LIMIT_CONNECTS_WINDOW", "1ms", "\"1ms\"", "a duration"),
+        ("MAX_CONNECTIONS_PER_USER", "x", "\"x\"", "0 to 1000000"),
+        ("MAX_CONNECTIONS_PER_IP", "1000001", "", "0 to 1000000"),
+        ("TRUSTED_PROXIES", "nginx", "\"nginx\"", "networks such as"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "/33", "networks such as"),
         ("MAX_TEXT_LENGTH", "100001", "\"100001\"", "1 to 100000"),
         ("MAX_TEXT_LENGTH", "20000", "\"20000\"", "MAX_FRAME_BYTES"),
         ("MAX_FRAME_BYTES", "1KB", "\"1KB\"", "a size"),

@@ -17,6 +17,7 @@
 //!   make none. See [`crate::presence`].
 //! - A **beat** puts an incarnation on the list of nodes and renews its lease. One that was struck off
 //!   isn't put on again, and none is struck off whose lease is held.
+//! - Who may **enter** is said over all nodes; see [`places`].
 //! - A **command** is given to every node that listens, once or not at all.
 //! - An error tells which it was: nothing was stored ([`AppendError::Unavailable`],
 //!   [`AppendError::Refused`]), or it isn't known ([`AppendError::Lost`]). After `Lost` the same drafts are
@@ -25,11 +26,13 @@
 pub mod local;
 mod online;
 pub mod payload;
+pub mod places;
 pub mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::places::{Ask, Entry, Number, Verdict};
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
 use crate::id::{Incarnation, Mark, MessageId, RoomId, UserId};
@@ -224,6 +227,33 @@ impl Broker {
         match self {
             Broker::Local(local) => Ok(local.online(after, max)),
             Broker::Redis(redis) => redis.online(nodes, after, max).await,
+        }
+    }
+
+    /// Whether other nodes may meet this one here.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Broker::Redis(_))
+    }
+
+    /// Asks whether one may enter; see [`places`]. Where nobody else is, one may.
+    pub async fn enter(&self, ask: &Ask<'_>) -> Result<Entry, Unavailable> {
+        match self {
+            Broker::Local(_) => Ok(Entry {
+                left: None,
+                verdict: Verdict::In,
+            }),
+            Broker::Redis(redis) => redis.enter(ask).await,
+        }
+    }
+
+    /// Sets numbers of connections; gives who else has some there: the number's place in `numbers`, and whose.
+    pub async fn set_numbers(
+        &self,
+        numbers: &[Number<'_>],
+    ) -> Result<Vec<(usize, Incarnation)>, Unavailable> {
+        match self {
+            Broker::Local(_) => Ok(Vec::new()),
+            Broker::Redis(redis) => redis.set_numbers(numbers).await,
         }
     }
 

@@ -4,6 +4,7 @@
 //! errors, `redis` puts together where Redis is, `source` is the real environment. A source is any
 //! `Fn(&str) -> Option<String>`, so tests read from a map. An empty value counts as unset.
 
+mod admission;
 mod origins;
 mod reader;
 mod redis;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use admission::AdmissionConfig;
 pub use origins::{Origin, Origins};
 pub use reader::{ConfigError, Secret, parse_duration};
 pub use redis::RedisConfig;
@@ -82,6 +84,8 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// The certificate and key of TLS on its own port; looked at, and good. `None`: plain.
     pub tls: Option<TlsFiles>,
+    /// Who gets a connection.
+    pub admission: AdmissionConfig,
     /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
     pub api_key: Option<Secret>,
     /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
@@ -174,6 +178,7 @@ impl Config {
             max_rooms_per_connection: reader.whole(var::MAX_ROOMS_PER_CONNECTION, 0..=100_000)?,
             allowed_origins: origins::read(reader)?,
             tls: tls::read(reader)?,
+            admission: AdmissionConfig::read(reader)?,
             api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
             metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,

@@ -51,10 +51,15 @@ variables! {
     PRESENCE_EVENTS_MAX = "500", "rooms of more users get no user_joined and user_left";
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
+    MAX_CONNECTIONS_PER_USER = "20", "connections of one user at once, over all nodes; 0 is off";
+    MAX_CONNECTIONS_PER_IP = "0", "connections from one address (of IPv6: one /64) at once, over all nodes; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
     ALLOWED_ORIGINS = "", "comma list of the web origins that browsers may come from, * for any; where unset, the same origin as the Host header";
     TLS_CERT_FILE = "", "PEM file of a certificate and those above it: the port speaks TLS; read again on SIGHUP";
     TLS_KEY_FILE = "", "PEM file of its private key";
+    RATE_LIMIT_CONNECTS = "600", "connects from one address (of IPv6: one /64) in a window, over all nodes; 0 is off";
+    RATE_LIMIT_CONNECTS_WINDOW = "10s", "the window of RATE_LIMIT_CONNECTS, begun by its first connect";
+    TRUSTED_PROXIES = "", "proxies, as addresses or networks with commas between them, whose X-Forwarded-For or X-Real-IP names the client";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
     METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";

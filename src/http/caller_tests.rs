@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::http::body::JsonBody;
 use crate::hub::Hub;
 use crate::id::UserId;
+use crate::limits::admission::Admission;
 use crate::protocol::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -54,6 +55,7 @@ impl Server {
         let app = Arc::new(App {
             verifier: Verifier::new(&config.jwt),
             cluster: Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone()),
+            admission: Admission::new(config.admission.clone(), hub.clone()),
             hub,
             shutdown,
             capacity: 1,

@@ -2,6 +2,7 @@
 //! `{"code": …, "message": …}`, and the headers that its status asks for.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -127,6 +128,20 @@ impl HttpError {
     /// The broker, or a node, can't be reached now.
     pub fn unavailable(message: &'static str) -> HttpError {
         HttpError::later("UNAVAILABLE", message, 2)
+    }
+
+    /// 429: one has as many connections as one may have, or came too often. `after` is rounded up to whole seconds,
+    /// one at least.
+    pub fn too_many_connections(message: &'static str, after: Duration) -> HttpError {
+        let seconds = after.as_millis().div_ceil(1_000).max(1);
+        HttpError {
+            retry_after: Some(u16::try_from(seconds).unwrap_or(u16::MAX)),
+            ..HttpError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TOO_MANY_CONNECTIONS",
+                message,
+            )
+        }
     }
 
     /// A token is missing or not good.

@@ -1,12 +1,13 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
 //! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; what any request must be is said
-//! by [`form`], who calls by [`caller`], from which page by [`origin`], and what they sent by [`body`];
-//! [`hygiene`] is around all of it.
+//! by [`form`], who calls by [`caller`], as whom they count by [`client`], from which page they come by
+//! [`origin`], and what they sent by [`body`]; [`hygiene`] is around all of it.
 
 pub mod api;
 pub mod bearer;
 pub mod body;
 pub mod caller;
+pub mod client;
 pub mod credential;
 pub mod error;
 pub mod form;
@@ -27,6 +28,7 @@ use crate::auth::Verifier;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::limits::admission::Admission;
 use crate::shutdown::Shutdown;
 
 /// What the handlers work with.
@@ -39,6 +41,8 @@ pub struct App {
     pub hub: Hub,
     /// The nodes.
     pub cluster: Cluster,
+    /// Who gets a connection.
+    pub admission: Admission,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
     /// Sockets at once, beyond which no upgrade is done.

@@ -1,6 +1,10 @@
 //! From an HTTP request to a connection. Everything that can refuse does so here, before there is any
-//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the origin, and
-//! last the token: a page of another site learns nothing about a token, and costs no signature.
+//! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the origin (a page
+//! of another site learns nothing more, and costs nothing more), how often the client came, the token, how
+//! many connections there are.
+//!
+//! Whoever comes as far as the token counts as a connect, whether it is good or not. Nobody else asks the broker, so
+//! what is malformed costs it nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,16 +19,19 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
+use super::client;
 use super::error::HttpError;
 use super::origin::{self, Verdict};
 use super::{credential, form};
-use crate::auth::Identity;
+use crate::auth::{Denied, Identity};
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
 use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
 use crate::hub::peer::{Note, Peer};
+use crate::limits::admission::{Knock, Refused, Slot};
+use crate::metrics::Refusal;
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Connected};
 use crate::protocol::request::Limits;
@@ -36,7 +43,7 @@ const SUBPROTOCOL: &str = "chat.v1";
 /// `/`: the WebSocket, and nothing else yet.
 pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if form::is_upgrade(request.headers()) {
-        upgrade(app, request)
+        upgrade(app, request).await
     } else {
         HttpError::NOT_FOUND.into_response()
     }
@@ -45,32 +52,36 @@ pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
 /// `/ws`: the WebSocket.
 pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
     if form::is_upgrade(request.headers()) {
-        upgrade(app, request)
+        upgrade(app, request).await
     } else {
         HttpError::UPGRADE_REQUIRED.into_response()
     }
 }
 
-fn upgrade(app: Arc<App>, mut request: Request) -> Response {
+async fn upgrade(app: Arc<App>, mut request: Request) -> Response {
     // Before anything else: from here on the drain waits for it.
     let Some(present) = app.shutdown.enter() else {
         return HttpError::DRAINING.into_response();
     };
-    match check(&app, &request) {
-        Err(error) => error.into_response(),
-        Ok((identity, accept)) => {
-            let selects = form::words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
-                .any(|offer| offer == SUBPROTOCOL);
-            let upgraded = hyper::upgrade::on(&mut request);
-            // Counted until the connection ends, not only until the HTTP conversation does.
-            let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
-            tokio::spawn(async move {
-                serve(app, identity, upgraded).await;
-                drop((counted, present));
-            });
-            switching_protocols(&accept, selects)
-        }
-    }
+    let admitted = match check(&app, &request) {
+        Ok(visitor) => admit(visitor).await,
+        Err(error) => Err(error),
+    };
+    let (identity, accept, slot) = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => return error.into_response(),
+    };
+    let selects = form::words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
+        .any(|offer| offer == SUBPROTOCOL);
+    let upgraded = hyper::upgrade::on(&mut request);
+    // Counted until the connection ends, not only until the HTTP conversation does.
+    let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
+    tokio::spawn(async move {
+        serve(app, identity, upgraded).await;
+        // In this order: once nobody is present, all places have been given back.
+        drop((slot, counted, present));
+    });
+    switching_protocols(&accept, selects)
 }
 
 fn switching_protocols(accept: &str, selects: bool) -> Response {
@@ -90,8 +101,15 @@ fn switching_protocols(accept: &str, selects: bool) -> Response {
     response
 }
 
-/// Checks all that can refuse; gives who it is and the accept key.
-fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> {
+/// One whose handshake has the right form.
+struct Visitor {
+    knock: Knock,
+    identity: Result<Identity, Denied>,
+    accept: String,
+}
+
+/// Checks all that this node can tell by itself.
+fn check(app: &App, request: &Request) -> Result<Visitor, HttpError> {
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
@@ -101,10 +119,39 @@ fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> 
     if origin::judge(&config.allowed_origins, tls, uri, headers) == Verdict::Refused {
         return Err(HttpError::ORIGIN_NOT_ALLOWED);
     }
+    // Before the token: one who came too often doesn't learn what it is worth.
+    let knock = app.admission.knock(client::source(app, request))?;
     let token = credential::of_upgrade(request);
-    let identity = token.and_then(|token| app.verifier.verify(&token, SystemTime::now()));
-    let identity = identity.map_err(|denied| HttpError::unauthorized(denied.message()))?;
-    Ok((identity, derive_accept_key(key)))
+    Ok(Visitor {
+        knock,
+        identity: token.and_then(|token| app.verifier.verify(&token, SystemTime::now())),
+        accept: derive_accept_key(key),
+    })
+}
+
+/// Lets a visitor in whose token is good, if all nodes together have a place for it.
+async fn admit(visitor: Visitor) -> Result<(Identity, String, Slot), HttpError> {
+    match visitor.identity {
+        Ok(identity) => {
+            let slot = visitor.knock.enter(&identity.user).await?;
+            Ok((identity, visitor.accept, slot))
+        }
+        Err(denied) => {
+            visitor.knock.turned_away().await?;
+            Err(HttpError::unauthorized(denied.message()))
+        }
+    }
+}
+
+impl From<Refused> for HttpError {
+    fn from(refused: Refused) -> HttpError {
+        let message = match refused.why {
+            Refusal::ConnectRate => "too many connects from this address",
+            Refusal::User => "this user has too many connections",
+            Refusal::Address => "this address has too many connections",
+        };
+        HttpError::too_many_connections(message, refused.retry_after)
+    }
 }
 
 /// Takes the socket over as soon as the 101 is out, and serves the connection until it ends.

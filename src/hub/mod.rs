@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use self::hearing::SECONDS;
 use self::peer::Peer;
@@ -74,6 +74,8 @@ struct Inner {
     nodes: Nodes,
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
+    /// What was told to the broker is to be told anew; how often so far.
+    anew: watch::Sender<u64>,
     loads: Semaphore,
     looks: Semaphore,
     /// Rooms opened so far: spreads their comparisons over the minute.
@@ -107,6 +109,7 @@ impl Hub {
                 rooms: Mutex::default(),
                 people: Mutex::default(),
                 idle: Mutex::default(),
+                anew: watch::Sender::new(0),
                 loads: Semaphore::new(LOADS),
                 looks: Semaphore::new(LOOKS),
                 opened: AtomicUsize::new(0),
@@ -220,8 +223,18 @@ impl Hub {
         }
     }
 
+    /// Changes whenever the broker may have lost what this node told it, or counts it for nobody any more.
+    pub fn anew(&self) -> watch::Receiver<u64> {
+        self.inner.anew.subscribe()
+    }
+
+    fn tell_anew(&self) {
+        self.inner.anew.send_modify(|times| *times += 1);
+    }
+
     /// Asserts everything in all rosters again.
     pub fn assert_rosters(&self) {
+        self.tell_anew();
         for room in self.rooms() {
             room.on_roster(self, Presence::assert);
         }
@@ -407,6 +420,7 @@ impl Deliver for Hub {
             None => {
                 // The broker may have forgotten what the others entered; they will enter it again.
                 self.nodes().fault(Instant::now());
+                self.tell_anew();
                 self.rooms()
             }
         };

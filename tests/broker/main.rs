@@ -22,6 +22,7 @@ macro_rules! on_both_brokers {
 
 mod contract;
 mod nodes;
+mod places;
 mod roster;
 mod unknown_fate;
 

@@ -73,6 +73,9 @@ impl Node {
             .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET)])
             // Every log is searched for secrets, so it is to say all that it ever may.
             .envs([("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug")])
+            .envs([("LOG_FORMAT", "json")])
+            // Limits are off but for the tests of limits.
+            .envs([("RATE_LIMIT_CONNECTS", "0")])
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
             .stdin(Stdio::null())

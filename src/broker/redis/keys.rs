@@ -63,6 +63,16 @@ impl Keys {
         format!("{}{{nodes}}:{node}:users", self.prefix)
     }
 
+    /// The window of the connects from a source.
+    pub(super) fn connects(&self, source: &str) -> String {
+        format!("{}connects:{source}", self.prefix)
+    }
+
+    /// The hash of who has how many connections at a place.
+    pub(super) fn connections(&self, place: &str) -> String {
+        format!("{}connections:{place}", self.prefix)
+    }
+
     /// The channel of what is said to all nodes.
     pub(super) fn commands(&self) -> String {
         format!("{}commands", self.prefix)

@@ -9,6 +9,7 @@ mod inbox;
 mod keys;
 mod link;
 mod nodes;
+mod places;
 mod roster;
 mod script;
 

@@ -11,12 +11,22 @@ pub(super) enum Script {
     Roster,
     /// Renews a node's lease.
     Beat,
+    /// Lets one in at the door.
+    Enter,
+    /// Sets how many connections a node has where.
+    Places,
 }
 
 impl Script {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Script; 4] =
-        [Script::Append, Script::Read, Script::Roster, Script::Beat];
+    pub(super) const ALL: [Script; 6] = [
+        Script::Append,
+        Script::Read,
+        Script::Roster,
+        Script::Beat,
+        Script::Enter,
+        Script::Places,
+    ];
 
     /// Its text.
     pub(super) fn text(self) -> &'static str {
@@ -25,6 +35,8 @@ impl Script {
             Script::Read => include_str!("read.lua"),
             Script::Roster => include_str!("roster.lua"),
             Script::Beat => include_str!("beat.lua"),
+            Script::Enter => include_str!("enter.lua"),
+            Script::Places => include_str!("places.lua"),
         }
     }
 }

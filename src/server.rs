@@ -64,6 +64,11 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     );
     let shutdown = Shutdown::default();
     let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
+    let verifier = Verifier::new(&config.jwt);
+    let keys = verifier.follow(&config.jwt)?;
+    if let Some(url) = config.jwt.jwks_url.as_ref().filter(|url| url.is_exposed()) {
+        tracing::warn!(%url, "the keys of tokens come without TLS: whoever is between can let anyone in");
+    }
     let background = {
         let (hub, cluster) = (hub.clone(), cluster.clone());
         tokio::spawn(async move {
@@ -71,7 +76,8 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
                 driver.run(hub.broker(), hub.clone()),
                 hub.sweep(),
                 hub.compare(),
-                cluster.run()
+                cluster.run(),
+                keys
             )
         })
     };
@@ -82,7 +88,6 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     on_listen(address);
     let grace = config.shutdown_grace;
     let spread = drain::spread_within(config.drain_spread, grace);
-    let verifier = Verifier::new(&config.jwt);
     let app = Arc::new(App {
         config,
         verifier,

@@ -2,7 +2,7 @@
 //! WebSocket state: draining, capacity, the form of the handshake (RFC 6455 section 4.2.1), the token.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -17,8 +17,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::App;
 use super::bearer;
 use super::error::HttpError;
-use crate::auth::{Denied, Identity};
+use crate::auth::{Denied, Identity, Refused};
 use crate::clock::now_ms;
+use crate::connection::refresh::Pass;
 use crate::connection::session::{Bounds, Session};
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
@@ -36,7 +37,7 @@ const BEARER_PROTOCOL: &str = "bearer.";
 /// `/`: the WebSocket, and nothing else yet.
 pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if is_upgrade(request.headers()) {
-        upgrade(app, request)
+        upgrade(app, request).await
     } else {
         HttpError::NOT_FOUND.into_response()
     }
@@ -45,18 +46,22 @@ pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
 /// `/ws`: the WebSocket.
 pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
     if is_upgrade(request.headers()) {
-        upgrade(app, request)
+        upgrade(app, request).await
     } else {
         HttpError::UPGRADE_REQUIRED.into_response()
     }
 }
 
-fn upgrade(app: Arc<App>, mut request: Request) -> Response {
+async fn upgrade(app: Arc<App>, mut request: Request) -> Response {
     // Before anything else: from here on the drain waits for it.
     let Some(present) = app.shutdown.enter() else {
         return HttpError::DRAINING.into_response();
     };
-    match check(&app, &request) {
+    let checked = match check(&app, &request) {
+        Ok((token, accept)) => identify(&app, &token).await.map(|who| (who, accept)),
+        Err(error) => Err(error),
+    };
+    match checked {
         Err(error) => error.into_response(),
         Ok((identity, accept)) => {
             let selects = words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
@@ -104,8 +109,8 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
         && words(headers, header::CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
 }
 
-/// Checks all that can refuse; gives who it is and the accept key.
-fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> {
+/// Checks all that can refuse, the token aside; gives that and the accept key.
+fn check(app: &App, request: &Request) -> Result<(String, String), HttpError> {
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
@@ -127,10 +132,18 @@ fn check(app: &App, request: &Request) -> Result<(Identity, String), HttpError> 
             "Sec-WebSocket-Key must be 16 bytes in base64",
         ));
     }
-    let token = token(request).ok_or(Denied::MISSING);
-    let identity = token.and_then(|token| app.verifier.verify(&token, SystemTime::now()));
-    let identity = identity.map_err(|denied| HttpError::unauthorized(denied.message()))?;
-    Ok((identity, derive_accept_key(key)))
+    let token = token(request).ok_or(Refused::Denied(Denied::MISSING))?;
+    Ok((token, derive_accept_key(key)))
+}
+
+/// Who it is. That takes a while where the token's key has to be fetched; a node that is told to stop
+/// meanwhile doesn't wait for it, and lets nobody in any more.
+async fn identify(app: &App, token: &str) -> Result<Identity, HttpError> {
+    tokio::select! {
+        biased;
+        identity = app.verifier.verify(token) => Ok(identity?),
+        () = app.shutdown.begun() => Err(HttpError::DRAINING),
+    }
 }
 
 /// The token: from the query, else the `Authorization` header, else the subprotocols.
@@ -164,12 +177,13 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     let times = Times {
         heartbeat: app.config.heartbeat,
         slow: app.config.slow_client_timeout,
-        life: Duration::from_millis(identity.expires_at_ms().saturating_sub(now_ms())),
+        life: identity.life_left(),
     };
-    let peer = Arc::new(Peer::new(identity));
-    greet(&app, &peer, wire.replies());
+    let peer = Arc::new(Peer::new(&identity));
+    greet(&app, &peer, identity.expires_at_ms(), wire.replies());
+    let pass = Pass::new(identity, app.verifier.clone());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
-    let session = Session::new(app.hub.clone(), peer.clone(), bounds(&app));
+    let session = Session::new(app.hub.clone(), peer.clone(), pass, bounds(&app));
     // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
     // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
@@ -200,7 +214,7 @@ fn stream_of(upgraded: Upgraded) -> Option<(TcpStream, bytes::Bytes)> {
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
-fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {
+fn greet(app: &App, peer: &Peer, expires_at: u64, out: &mut Vec<u8>) {
     let connected = Connected {
         user_id: &peer.identity.user,
         username: &peer.identity.username,
@@ -208,7 +222,7 @@ fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {
         connection_id: peer.id,
         node_id: &app.config.node_id,
         heartbeat_ms: app.config.heartbeat.as_millis() as u64,
-        expires_at: peer.identity.expires_at_ms(),
+        expires_at,
         max_text_length: app.config.max_text,
         max_frame_bytes: app.config.max_frame,
         rooms: &[],

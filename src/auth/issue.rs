@@ -26,7 +26,7 @@ pub struct NewToken<'a> {
     pub life: Duration,
 }
 
-/// Issues tokens that the [`Verifier`] of the same configuration accepts.
+/// Issues tokens that the [`super::Verifier`] of the same configuration accepts.
 pub struct Issuer {
     key: EncodingKey,
     expected: Expected,

@@ -118,6 +118,42 @@ fn the_token_does_not_choose_the_algorithm() {
     assert_eq!(denied(unsigned), "the token's signature is wrong");
 }
 
+/// A key may be fetched for what says so and is otherwise good, and for nothing else.
+#[test]
+fn nothing_is_fetched_for_what_can_not_be_good() {
+    let source = |name: &str| (name == "JWT_JWKS_URL").then(|| "http://127.0.0.1/k".to_owned());
+    let jwks_url = crate::config::Config::read(&source).unwrap().jwt.jwks_url;
+    let verifier = Verifier::new(&JwtConfig {
+        jwks_url,
+        ..config(NEW)
+    });
+    let judge =
+        |head: serde_json::Value, claims: &[u8]| verifier.judge(&forge(head, claims), now());
+    let good = br#"{"userId":"u","exp":1800000000}"#;
+    for alg in ["RS256", "ES256", "EdDSA"] {
+        for head in [json!({"alg": alg}), json!({"alg": alg, "kid": "k"})] {
+            assert_eq!(judge(head.clone(), good), Verdict::UnknownKey, "{head}");
+            for bad in [
+                &br#"{"userId":"u","exp":1600000000}"#[..],
+                br#"{"exp":1800000000}"#,
+                b"{}",
+                b"[]",
+            ] {
+                assert!(matches!(judge(head.clone(), bad), Verdict::Denied(_)));
+            }
+        }
+    }
+    let verified = judge(json!({"alg": "HS256", "kid": "k"}), good);
+    assert!(matches!(verified, Verdict::Verified(_)), "{verified:?}");
+    for alg in ["HS256 ", "HS512", "PS256", "none"] {
+        let verdict = judge(json!({"alg": alg, "kid": "k"}), good);
+        assert!(matches!(verdict, Verdict::Denied(_)), "{alg}");
+    }
+    let strange = issue(&config(OLD));
+    let verdict = verifier.judge(&strange, now());
+    assert!(matches!(verdict, Verdict::Denied(_)), "{verdict:?}");
+}
+
 #[test]
 fn anything_else_is_refused_without_a_panic() {
     let token = issue(&config(NEW));

@@ -10,7 +10,7 @@
 //! after. Where something is on its way for it, the lane stays until that has come, without a member: sends
 //! that were taken before are still stored, and acked; a question is answered with `FORBIDDEN`. A join that
 //! waits for its room is judged again in the very step in which it would become a member (see
-//! [`Session::ask`]); all of it happens in the connection's one task. So none can slip in with the old
+//! `Session::ask`); all of it happens in the connection's one task. So none can slip in with the old
 //! token's grants, and what waits in the lane is judged when its turn comes.
 
 use std::collections::VecDeque;

@@ -7,7 +7,7 @@
 //!                         client
 //!               WebSocket │   ▲ frames, encoded once and shared
 //!                         ▼   │
-//!    http::upgrade ── auth, limits         refuses before the upgrade: 401 403 426 429 503
+//!    http::upgrade ── auth ◄── keys, limits refuses before the upgrade: 401 403 426 429 503
 //!                         │ Identity + socket
 //!                         ▼
 //!    connection ──── wire ─► protocol::request ─► session
@@ -47,6 +47,7 @@
 //! | a page of another site gets nowhere | [`http::origin`], [`http::hygiene`] | `tests/origin.rs`, `tests/hygiene.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
+//! | a token proves what its key says it may, and no longer than it lasts | [`auth`], [`keys`], [`connection::refresh`] | `tests/tokens` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
 //!
 //! # Layout, lowest first
@@ -58,9 +59,10 @@
 //! - [`telemetry`], [`metrics`], [`shutdown`], [`tls`]: logs; what is counted and timed; whether the node
 //!   goes on, and who is still here; the node's own certificate
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
+//! - [`keys`]: public keys, out of PEM and JWK sets; weak ones are none
 //! - [`config`]: every variable once, checked before anything binds
 //! - [`history`]: pages and the resume decision, pure
-//! - [`auth`]: a token becomes an identity
+//! - [`auth`]: a token becomes an identity, by secrets and keys, of which some are fetched
 //! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
@@ -84,6 +86,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod keys;
 pub mod limits;
 pub mod metrics;
 pub mod presence;

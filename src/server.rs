@@ -74,6 +74,11 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let shutdown = Shutdown::default();
     let cluster = Cluster::new(hub.clone(), config.node_id.clone(), shutdown.clone());
     let admission = Admission::new(config.admission.clone(), hub.clone());
+    let verifier = Verifier::new(&config.jwt);
+    let keys = verifier.follow(&config.jwt)?;
+    if let Some(url) = config.jwt.jwks_url.as_ref().filter(|url| url.is_exposed()) {
+        tracing::warn!(%url, "the keys of tokens come without TLS: whoever is between can let anyone in");
+    }
     let background = {
         let (hub, cluster, admission) = (hub.clone(), cluster.clone(), admission.clone());
         tokio::spawn(async move {
@@ -82,7 +87,8 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
                 hub.sweep(),
                 hub.compare(),
                 cluster.run(),
-                admission.run()
+                admission.run(),
+                keys
             )
         })
     };
@@ -93,7 +99,6 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     on_listen(address);
     let grace = config.shutdown_grace;
     let spread = drain::spread_within(config.drain_spread, grace);
-    let verifier = Verifier::new(&config.jwt);
     let app = Arc::new(App {
         config,
         verifier,

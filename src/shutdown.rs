@@ -83,6 +83,13 @@ impl Shutdown {
         self.phase() != Phase::Serving
     }
 
+    /// Waits until the end has begun.
+    pub async fn begun(&self) {
+        let mut phases = self.phase.subscribe();
+        // The sender lives in `self`.
+        let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+    }
+
     /// Lets a connection in, unless the end has begun. It counts first and looks then, and the end is
     /// written before anyone is counted: so of two that meet, either the newcomer sees the end, or the
     /// end sees the newcomer and waits for it. (The lock of the phase orders the two, so that the

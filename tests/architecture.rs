@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first: a module imports from its own row and from rows above alone.
 const LAYERS: [&[&str]; 12] = [
     &["clock", "id", "metrics", "shutdown", "telemetry", "tls"],
-    &["protocol", "config"],
+    &["protocol", "config", "keys"],
     &["history"],
     &["auth", "presence"],
     &["broker"],
@@ -22,10 +22,14 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Outside crates, and where alone they are used.
-const DOORS: [(&str, &[&str]); 6] = [
+const DOORS: [(&str, &[&str]); 10] = [
     ("redis::", &["broker/redis/"]),
     ("axum::", &["http/", "server.rs"]),
     ("jsonwebtoken::", &["auth/"]),
+    ("hyper_rustls::", &["auth/fetch.rs"]),
+    ("rsa::", &["keys/"]),
+    ("p256::", &["keys/"]),
+    ("ed25519_dalek::", &["keys/"]),
     ("prometheus::", &["metrics.rs", "metrics/"]),
     (
         "tokio_rustls::",

@@ -127,6 +127,13 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
             "9 bytes",
             "at least 32 bytes",
         ),
+        (
+            "JWT_PUBLIC_KEY_FILE",
+            "/nowhere/keys.pem",
+            "\"/nowhere/keys.pem\"",
+            "No such file",
+        ),
+        ("JWT_JWKS_URL", "too-short", "not shown", "https://"),
         ("JWT_ISSUER", long.as_str(), "\"xxx", "at most 256 bytes"),
         ("JWT_AUDIENCE", "a\nb", r#""a\nb""#, "control characters"),
         ("JWT_EXPIRES_IN", "0s", "\"0s\"", "a duration"),
@@ -200,8 +207,6 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
 #[test]
 fn what_is_not_there_yet_is_refused_where_ignoring_it_would_be_unsafe() {
     for name in [
-        "JWT_PUBLIC_KEY_FILE",
-        "JWT_JWKS_URL",
         "REDIS_CLUSTER_URLS",
         "REDIS_SENTINEL_URLS",
         "REDIS_SENTINEL_MASTER",

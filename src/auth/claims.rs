@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-use super::{Denied, Grants, Identity, MAX_USERNAME};
+use super::{Denied, Grants, Identity, MAX_USERNAME, Role};
 use crate::id::{MAX_ID_BYTES, UserId};
 
 /// The end of the year 9999 in Unix seconds. A later `exp` counts as this one, so that milliseconds
@@ -28,6 +28,7 @@ pub(super) struct Claims {
     nbf: Option<Value>,
     iss: Option<Value>,
     aud: Option<Value>,
+    role: Option<Value>,
     /// Read as it stands: `null` is no list, and must not pass for a missing claim.
     #[serde(default, deserialize_with = "present")]
     rooms: Option<Value>,
@@ -56,6 +57,10 @@ impl Claims {
             username: username.into(),
             expires_at,
             grants: Grants::read(self.rooms)?,
+            role: match self.role {
+                Some(Value::String(role)) if role == "admin" => Role::Admin,
+                _ => Role::User,
+            },
         })
     }
 
@@ -66,7 +71,7 @@ impl Claims {
             None => return Err(Denied("the token has no exp")),
         };
         if now >= expires_at {
-            return Err(Denied("the token has expired"));
+            return Err(Denied::EXPIRED);
         }
         match &self.nbf {
             Some(Value::Number(nbf)) if seconds(nbf) > now.saturating_add(NBF_LEEWAY) => {
@@ -234,6 +239,23 @@ mod tests {
         ] {
             assert!(read(bad.clone()).unwrap_err().contains("username"), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_role_is_admin_or_grants_nothing() {
+        let role = |role: Value| read(json!({"userId": "u", "role": role})).unwrap().role;
+        assert_eq!(role(json!("admin")), Role::Admin);
+        for other in [
+            json!(null),
+            json!("Admin"),
+            json!("authenticated"),
+            json!(["admin"]),
+            json!({"admin": true}),
+            json!(1),
+        ] {
+            assert_eq!(role(other.clone()), Role::User, "{other}");
+        }
+        assert_eq!(read(json!({"userId": "u"})).unwrap().role, Role::User);
     }
 
     #[test]

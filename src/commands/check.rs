@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Failure, block_on, print, read_config};
 use crate::broker;
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, JwtConfig};
 
 /// How long the broker has to answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -38,13 +38,10 @@ fn summary(config: &Config) -> String {
         SocketAddr::new(config.host, config.port),
         if config.tls.is_some() { ", TLS" } else { "" }
     );
-    let keys = if config.jwt.previous_secret.is_some() {
-        "JWT_SECRET and JWT_PREVIOUS_SECRET"
-    } else {
-        "JWT_SECRET"
-    };
     // Writing to a String never fails.
-    let _ = writeln!(text, "            tokens by {keys}, HS256");
+    for way in ways_to_verify(&config.jwt) {
+        let _ = writeln!(text, "            tokens by {way}");
+    }
     let _ = match &config.broker {
         BrokerConfig::Embedded => writeln!(
             text,
@@ -67,6 +64,30 @@ fn summary(config: &Config) -> String {
     text
 }
 
+/// What tokens may be signed with, and where that comes from.
+fn ways_to_verify(jwt: &JwtConfig) -> Vec<String> {
+    let mut ways = Vec::new();
+    for (name, secret) in [
+        ("JWT_SECRET", &jwt.secret),
+        ("JWT_PREVIOUS_SECRET", &jwt.previous_secret),
+    ] {
+        if secret.is_some() {
+            ways.push(format!("{name}, HS256"));
+        }
+    }
+    if !jwt.public_keys.is_empty() {
+        let keys = jwt.public_keys.iter();
+        let names: Vec<&str> = keys.map(|key| key.algorithm().name()).collect();
+        ways.push(format!("JWT_PUBLIC_KEY_FILE, {}", names.join(", ")));
+    }
+    if let Some(url) = &jwt.jwks_url {
+        ways.push(format!(
+            "JWT_JWKS_URL, RS256, ES256 and EdDSA as {url} has them"
+        ));
+    }
+    ways
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,11 +96,14 @@ mod tests {
     fn the_summary_shows_no_secret() {
         let source = |name: &str| match name {
             "JWT_SECRET" => Some("hunter2".repeat(5)),
+            "JWT_JWKS_URL" => Some("https://keys/?key=hunter2".to_owned()),
             "REDIS_URL" => Some("redis://me:hunter2@cache:7000/1".to_owned()),
             _ => None,
         };
         let text = summary(&Config::read(&source).unwrap());
         assert!(text.contains("Redis at cache:7000/1"), "{text}");
+        assert!(text.contains("tokens by JWT_SECRET, HS256\n"), "{text}");
+        assert!(text.contains("as https://keys/ has them\n"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 }

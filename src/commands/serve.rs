@@ -45,7 +45,7 @@ pub fn run(dev: bool, program: &str) -> Result<u8, Failure> {
 }
 
 fn dev_tokens(config: &JwtConfig) -> Result<Vec<(&'static str, String)>, Failure> {
-    let issuer = Issuer::new(config);
+    let issuer = Issuer::new(config).map_err(Failure::usage)?;
     PEOPLE
         .into_iter()
         .map(|(id, username)| {
@@ -114,8 +114,8 @@ mod tests {
         for (command, (id, name)) in commands.iter().zip(PEOPLE) {
             assert!(command.contains(" --url ws://127.0.0.1:4000 "));
             let token = command.rsplit(' ').next().unwrap();
-            let identity = Verifier::new(&config.jwt).verify(token, SystemTime::now());
-            let identity = identity.unwrap();
+            let identity = Verifier::new(&config.jwt).judge(token, SystemTime::now());
+            let identity = identity.known().unwrap();
             assert_eq!((identity.user.as_str(), &*identity.username), (id, name));
         }
     }

@@ -55,7 +55,7 @@ fn issue(args: &Args, config: &Config, now: SystemTime) -> Result<String, String
         rooms: args.rooms.as_deref(),
         life,
     };
-    Issuer::new(&config.jwt).issue(&token, now)
+    Issuer::new(&config.jwt)?.issue(&token, now)
 }
 
 #[cfg(test)]
@@ -77,7 +77,8 @@ mod tests {
         let config = Config::dev(&|_| None).unwrap();
         let now = SystemTime::now();
         let token = issue(&args(), &config, now).unwrap();
-        let identity = Verifier::new(&config.jwt).verify(&token, now).unwrap();
+        let identity = Verifier::new(&config.jwt).judge(&token, now);
+        let identity = identity.known().unwrap();
         assert_eq!(&*identity.username, "user_u1");
         let seconds = now
             .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,10 +1,11 @@
 //! The whole configuration, read from a source and checked before anything binds.
 //!
 //! [`variables`](VARIABLES) names every variable once, `reader` takes one of them and words the
-//! errors, `redis` puts together where Redis is, `source` is the real environment. A source is any
+//! errors, `jwt` and `redis` put together how tokens are verified and where Redis is, `source` is the real environment. A source is any
 //! `Fn(&str) -> Option<String>`, so tests read from a map. An empty value counts as unset.
 
 mod admission;
+mod jwt;
 mod origins;
 mod reader;
 mod redis;
@@ -18,6 +19,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub use admission::AdmissionConfig;
+pub use jwt::{JwksUrl, JwtConfig};
 pub use origins::{Origin, Origins};
 pub use reader::{ConfigError, Secret, parse_duration};
 pub use redis::RedisConfig;
@@ -98,21 +100,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// How tokens are verified and issued.
-#[derive(Clone, Debug)]
-pub struct JwtConfig {
-    /// The HS256 secret, at least [`MIN_SECRET`] bytes.
-    pub secret: Secret,
-    /// The one before it, still accepted; as long.
-    pub previous_secret: Option<Secret>,
-    /// The `iss` every token must have, at most 256 bytes.
-    pub issuer: Option<String>,
-    /// The `aud` every token must have, at most 256 bytes.
-    pub audience: Option<String>,
-    /// Life of the tokens that piazza issues, within [`TOKEN_LIFE`].
-    pub expires_in: Duration,
-}
-
 /// Where nodes meet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BrokerConfig {
@@ -128,16 +115,7 @@ impl Config {
     /// # Errors
     /// The first variable that is wrong or missing.
     pub fn read(source: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-        let reader = Reader::new(source);
-        let secret = reader.secret(var::JWT_SECRET, MIN_SECRET)?.ok_or_else(|| {
-            ConfigError::new(
-                var::JWT_SECRET.name,
-                format_args!(
-                    "is not set; it takes at least {MIN_SECRET} bytes (or start with --dev)"
-                ),
-            )
-        })?;
-        Config::with_secret(&reader, secret)
+        Config::with(&Reader::new(source), None)
     }
 
     /// As [`Config::read`], for one node to try: it listens on 127.0.0.1 alone whatever `HOST` says,
@@ -146,23 +124,21 @@ impl Config {
     /// # Errors
     /// The first variable that is wrong.
     pub fn dev(source: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-        let reader = Reader::new(source);
-        let secret = reader
-            .secret(var::JWT_SECRET, MIN_SECRET)?
-            .unwrap_or_else(|| Secret::new(nanoid::nanoid!(43)));
-        let mut config = Config::with_secret(&reader, secret)?;
+        let draw = || Secret::new(nanoid::nanoid!(43));
+        let mut config = Config::with(&Reader::new(source), Some(draw))?;
         config.host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Ok(config)
     }
 
-    fn with_secret(reader: &Reader<'_>, secret: Secret) -> Result<Config, ConfigError> {
+    /// With a secret that is drawn so, where one is to be and none is set.
+    fn with(reader: &Reader<'_>, draw: Option<fn() -> Secret>) -> Result<Config, ConfigError> {
         refuse_what_is_not_there_yet(reader)?;
         let config = Config {
             host: reader.required(var::HOST, "an IPv4 or IPv6 address", |value| {
                 value.parse().ok()
             })?,
             port: reader.whole(var::PORT, 0..=u16::MAX)?,
-            jwt: JwtConfig::read(reader, secret)?,
+            jwt: JwtConfig::read(reader, draw)?,
             broker: RedisConfig::read(reader)?.map_or(BrokerConfig::Embedded, BrokerConfig::Redis),
             history_limit: reader.whole(var::MESSAGE_HISTORY_LIMIT, 1..=10_000)?,
             history_ttl: reader.duration(var::HISTORY_TTL, TTLS)?,
@@ -196,18 +172,6 @@ impl Config {
             ));
         }
         Ok(config)
-    }
-}
-
-impl JwtConfig {
-    fn read(reader: &Reader<'_>, secret: Secret) -> Result<JwtConfig, ConfigError> {
-        Ok(JwtConfig {
-            secret,
-            previous_secret: reader.secret(var::JWT_PREVIOUS_SECRET, MIN_SECRET)?,
-            issuer: reader.text(var::JWT_ISSUER, 256)?,
-            audience: reader.text(var::JWT_AUDIENCE, 256)?,
-            expires_in: reader.duration(var::JWT_EXPIRES_IN, TOKEN_LIFE)?,
-        })
     }
 }
 
@@ -264,8 +228,9 @@ mod tests {
         let source = |name: &str| (name == "HOST").then(|| "0.0.0.0".to_owned());
         let (one, two) = (Config::dev(&source).unwrap(), Config::dev(&source).unwrap());
         assert!(one.host.is_loopback());
-        assert!(one.jwt.secret.expose().len() >= MIN_SECRET);
-        assert_ne!(one.jwt.secret, two.jwt.secret);
+        let drawn = one.jwt.secret.unwrap();
+        assert!(drawn.expose().len() >= MIN_SECRET);
+        assert_ne!(Some(drawn), two.jwt.secret);
         assert_ne!(one.node_id, two.node_id);
     }
 
@@ -273,7 +238,7 @@ mod tests {
     fn dev_takes_a_secret_that_is_set() {
         let source = |name: &str| (name == "JWT_SECRET").then(|| SECRET.to_owned());
         let config = Config::dev(&source).unwrap();
-        assert_eq!(config.jwt.secret.expose(), SECRET);
+        assert_eq!(config.jwt.secret.unwrap().expose(), SECRET);
         assert!(Config::dev(&|_| Some("short".to_owned())).is_err());
     }
 

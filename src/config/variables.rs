@@ -28,8 +28,10 @@ macro_rules! variables {
 variables! {
     HOST = "0.0.0.0", "IP address it listens on";
     PORT = "8080", "TCP port it listens on; 0 takes any free one";
-    JWT_SECRET = "", "HS256 secret that tokens are verified with, at least 32 bytes; required unless --dev";
+    JWT_SECRET = "", "HS256 secret that tokens are verified with, at least 32 bytes; required unless a public key or JWKS is set, or --dev";
     JWT_PREVIOUS_SECRET = "", "secret that is still accepted, for rotation, at least 32 bytes";
+    JWT_PUBLIC_KEY_FILE = "", "file of public keys that tokens are verified with: PEM, RS256, ES256 or EdDSA as the key says";
+    JWT_JWKS_URL = "", "http:// or https:// address of a JWK set that tokens are verified with";
     JWT_ISSUER = "", "the `iss` that every token must have, where set";
     JWT_AUDIENCE = "", "the `aud` that every token must have, where set";
     JWT_EXPIRES_IN = "24h", "life of the tokens that piazza itself issues";
@@ -70,8 +72,6 @@ variables! {
 /// Variables of the documentation that ask for something this version can't do. Ignoring one would
 /// leave the operator with less safety than was asked for, or with another broker, so it is refused.
 pub(super) const NOT_YET: &[&str] = &[
-    "JWT_PUBLIC_KEY_FILE",
-    "JWT_JWKS_URL",
     "REDIS_CLUSTER_URLS",
     "REDIS_SENTINEL_URLS",
     "REDIS_SENTINEL_MASTER",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::lane::{Ask, Asking, Lane, Member};
 use super::outflow::Position;
+use super::refresh::not_granted;
 use super::session::{Session, Todo};
 use crate::broker::{Outcome, Unavailable};
 use crate::history::Slice;
@@ -34,6 +35,15 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(slot) else {
             return;
         };
+        let grants = self.pass.grants();
+        let joins = lane.member.is_none();
+        // What waited is judged again: the token may be another one by now.
+        let lost = joins && !grants.allow(lane.room.id.as_str());
+        if lost || matches!(asking.ask, Ask::Withdrawn) {
+            let refusal = not_granted(&lane.room.id);
+            self.refuse(&refusal, asking.id.as_ref(), out);
+            return self.remove(slot);
+        }
         let id = asking.id.as_ref();
         let question = |want| Question { want, id, past };
         let asked = match (&mut lane.member, asking.ask) {
@@ -43,7 +53,7 @@ impl Session {
             (Some(member), Ask::Users) => users_as_member(&lane.room, member, id, out),
             (None, Ask::Messages(want)) => self.join_room(slot, &question(want), out),
             // Only a member asks, and it stays one as long as its lane is there.
-            (None, Ask::Users) => return,
+            (None, Ask::Users) | (_, Ask::Withdrawn) => return,
         };
         let Some(lane) = self.lanes.get_mut(slot) else {
             return;
@@ -129,7 +139,10 @@ impl Session {
     fn give_up(&mut self, slot: usize, out: &mut Vec<u8>) {
         let lane = self.lanes.get_mut(slot);
         if let Some(asking) = lane.and_then(|lane| lane.asking.take()) {
-            self.ask_failed(slot, &asking, out);
+            match asking.ask {
+                Ask::Withdrawn => self.ask(slot, *asking, None, out),
+                _ => self.ask_failed(slot, &asking, out),
+            }
             self.todo.push_back(Todo::GoOn(slot));
         }
     }
@@ -196,7 +209,7 @@ impl Session {
                     _ => unavailable(&room),
                 };
                 self.refuse(&refusal, receipt.id.as_ref(), out);
-                self.todo.push_back(Todo::GoOn(receipt.slot));
+                self.after_send(receipt.slot);
                 return None;
             }
         };
@@ -209,8 +222,16 @@ impl Session {
             duplicate,
         };
         event::put_event(out, &ack, receipt.id.as_ref());
-        self.todo.push_back(Todo::GoOn(receipt.slot));
+        self.after_send(receipt.slot);
         None
+    }
+
+    /// A send was answered: what waits behind it may go on, or the lane was kept for it alone.
+    fn after_send(&mut self, slot: usize) {
+        match self.lanes.get(slot) {
+            Some(lane) if lane.is_over() => self.remove(slot),
+            _ => self.todo.push_back(Todo::GoOn(slot)),
+        }
     }
 }
 

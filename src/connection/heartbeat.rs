@@ -37,15 +37,19 @@ pub enum Due {
 impl Heartbeat {
     /// Begins. `life`: how long the token is good for.
     pub fn new(now: Instant, interval: Duration, slow: Duration, life: Duration) -> Heartbeat {
-        let expires = now + life.min(FARTHEST * 365 * 100);
         Heartbeat {
             interval,
             slow,
             beat: now + interval,
             waiting: false,
-            expires,
+            expires: end_of(life, now),
             blocked: None,
         }
+    }
+
+    /// Another token came, which is good for so long.
+    pub fn renew(&mut self, now: Instant, life: Duration) {
+        self.expires = end_of(life, now);
     }
 
     /// The peer showed itself.
@@ -101,6 +105,11 @@ impl Heartbeat {
     }
 }
 
+/// A token may last longer than an `Instant` can say.
+fn end_of(life: Duration, now: Instant) -> Instant {
+    now + life.min(FARTHEST * 365 * 100)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +155,18 @@ mod tests {
         let now = Instant::now();
         assert_eq!(
             clocks(now).due(now + 1_000 * SECOND, false),
+            Due::End(Close::Expired)
+        );
+        let mut renewed = clocks(now);
+        renewed.renew(now + 999 * SECOND, 1_000 * SECOND);
+        assert_ne!(
+            renewed.due(now + 1_998 * SECOND, false),
+            Due::End(Close::Expired)
+        );
+        renewed.renew(now + 1_998 * SECOND, Duration::ZERO);
+        assert_eq!(renewed.next(now + 1_998 * SECOND), now + 1_998 * SECOND);
+        assert_eq!(
+            renewed.due(now + 1_998 * SECOND, false),
             Due::End(Close::Expired)
         );
         let far = Heartbeat::new(now, SECOND * 30, SECOND, Duration::MAX);

@@ -13,7 +13,8 @@ use crate::protocol::request::{Parsed, Request, RequestId};
 /// One room of one connection.
 pub(super) struct Lane {
     pub(super) room: Arc<Room>,
-    /// The member's key in the room and its place in the log; `None` while it is joining.
+    /// The member's key in the room and its place in the log; `None` while it is joining, and when its room
+    /// isn't granted any longer and something is still on its way.
     pub(super) member: Option<Member>,
     /// Sends that have no answer yet.
     pub(super) sends: usize,
@@ -47,6 +48,8 @@ pub(super) enum Ask {
     Messages(Want),
     /// Who is there.
     Users,
+    /// Nothing any more: the room isn't granted any longer. Something is still on its way for it.
+    Withdrawn,
 }
 
 impl Asking {
@@ -74,6 +77,11 @@ impl Lane {
     pub(super) fn must_wait(&self, parsed: &Parsed) -> bool {
         let is_send = matches!(parsed.request, Ok(Request::Message(_)));
         self.asking.is_some() || !self.waiting.is_empty() || (self.sends > 0 && !is_send)
+    }
+
+    /// Whether nothing but its place is left of it: it is in the room no longer, and nothing is on its way.
+    pub(super) fn is_over(&self) -> bool {
+        self.member.is_none() && self.asking.is_none() && self.sends == 0
     }
 
     /// The next request that needn't wait any more.

@@ -16,6 +16,7 @@ mod lane;
 #[cfg(test)]
 mod model_tests;
 mod outflow;
+pub mod refresh;
 mod requests;
 pub mod session;
 pub mod stream;
@@ -54,6 +55,10 @@ pub trait Handler: Outflow {
     fn dirty(&self, waker: &Waker) -> u64;
     /// Whether something that was asked for is still on its way.
     fn is_owed(&self) -> bool;
+    /// How long its token is good from now on, where that changed since it was asked last.
+    fn new_life(&mut self) -> Option<Duration> {
+        None
+    }
 }
 
 /// How long a connection may take for what.
@@ -169,6 +174,12 @@ impl<H: Handler> Connection<H> {
             self.receive()?;
         }
         self.work();
+        // Before the clocks are looked at: a token that was replaced in this turn ends nothing any more.
+        if let Some(life) = self.handler.new_life() {
+            let now = Instant::now();
+            self.clocks.renew(now, life);
+            self.set_timer(now);
+        }
         if ready.due {
             self.tick()?;
         }
@@ -322,11 +333,13 @@ mod tests {
 
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::refresh::Pass;
     use super::session::{Bounds, Session};
     use super::*;
-    use crate::auth::Identity;
+    use crate::auth::{Identity, Verifier};
     use crate::broker::Broker;
     use crate::broker::local::{Keep, Local};
+    use crate::config::Config;
     use crate::hub::Hub;
     use crate::hub::peer::Peer;
     use crate::id::UserId;
@@ -351,6 +364,7 @@ mod tests {
             username: "U".into(),
             expires_at: 0,
             grants: Default::default(),
+            role: Default::default(),
         };
         let request = Limits {
             max_text: 2_000,
@@ -360,7 +374,10 @@ mod tests {
             request,
             rooms: 200,
         };
-        let session = Session::new(hub, Arc::new(Peer::new(identity)), bounds);
+        let peer = Arc::new(Peer::new(&identity));
+        let jwt = Config::dev(&|_| None).unwrap().jwt;
+        let pass = Pass::new(identity, Verifier::new(&jwt));
+        let session = Session::new(hub, peer, pass, bounds);
         let second = Duration::from_secs(1);
         let times = Times {
             heartbeat: second,

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use super::lane::{Ask, Asking, Lane};
+use super::refresh::not_granted;
 use super::session::Session;
 use crate::broker::Draft;
 use crate::clock::now_ms;
@@ -51,6 +52,7 @@ impl Session {
                 self.typing(&room, is_typing);
                 Ok(())
             }
+            Ok(Request::Refresh { token }) => self.refresh(token, id, weight, out),
             Ok(Request::Users { room }) => self.ask_member(&room, Asking::new(Ask::Users, id), out),
         };
         if let Err(refusal) = outcome {
@@ -69,9 +71,8 @@ impl Session {
     fn granted(&self, request: Request) -> Result<Request, Refusal> {
         let quiet = matches!(request, Request::Leave { .. } | Request::Typing { .. });
         match request.room() {
-            Some(room) if !quiet && !self.peer.identity.grants.allow(room.as_str()) => {
-                let message = "`roomId`: the token doesn't grant this room";
-                Err(Refusal::new(ErrorCode::Forbidden, message).in_room(room.clone()))
+            Some(room) if !quiet && !self.pass.grants().allow(room.as_str()) => {
+                Err(not_granted(room))
             }
             _ => Ok(request),
         }

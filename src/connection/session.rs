@@ -4,16 +4,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
 
 use super::Handler;
 use super::lane::{Lane, Member};
 use super::outflow::{Cursors, Position};
+use super::refresh::{Pass, not_granted};
 use super::wire::{Incoming, Outflow};
 use crate::hub::Hub;
 use crate::hub::catchup::{Reader, Reason};
 use crate::hub::peer::{MAX_SAID, NOTES, Note, Peer};
+use crate::hub::room::Room;
 use crate::id::RoomId;
 use crate::protocol::close::Close;
 use crate::protocol::request::{self, Limits, Parsed};
@@ -35,6 +38,8 @@ pub struct Bounds {
 pub struct Session {
     pub(super) hub: Hub,
     pub(super) peer: Arc<Peer>,
+    /// What its token lets it do, and who judges the next one.
+    pub(super) pass: Pass,
     pub(super) bounds: Bounds,
     pub(super) lanes: Slab<Lane>,
     pub(super) slots: HashMap<RoomId, usize>,
@@ -62,15 +67,18 @@ pub(super) enum Todo {
     Request(Parsed, usize),
     /// The member in that slot has caught up: ask its question.
     Ask(usize),
+    /// It was put out of that room, which its new token doesn't grant.
+    Withdrawn(RoomId),
 }
 
 impl Session {
     /// A session of that connection, which is entered with the hub.
-    pub fn new(hub: Hub, peer: Arc<Peer>, bounds: Bounds) -> Session {
+    pub fn new(hub: Hub, peer: Arc<Peer>, pass: Pass, bounds: Bounds) -> Session {
         hub.connect(peer.clone());
         Session {
             hub,
             peer,
+            pass,
             bounds,
             lanes: Slab::new(),
             slots: HashMap::new(),
@@ -116,22 +124,22 @@ impl Session {
             return;
         };
         self.slots.remove(&lane.room.id);
-        self.depart(&lane);
+        if let Some(member) = &lane.member {
+            self.depart(&lane.room, member);
+        }
         drop(lane.room);
         let waiting = lane.waiting.into_iter();
         self.todo
             .extend(waiting.map(|(parsed, weight)| Todo::Request(parsed, weight)));
     }
 
-    /// Ends a lane's membership.
-    fn depart(&self, lane: &Lane) {
-        tracing::debug!(connection = %self.peer.id, user = %self.peer.identity.user, room = %lane.room.id, "left");
-        if let Some(member) = &lane.member {
-            if lane.room.leave(member.key, &self.peer, self.told_to_leave) {
-                self.hub.emptied(&lane.room);
-            }
-            lane.room.tell_roster(&self.hub);
+    /// Ends a membership.
+    pub(super) fn depart(&self, room: &Arc<Room>, member: &Member) {
+        tracing::debug!(connection = %self.peer.id, user = %self.peer.identity.user, room = %room.id, "left");
+        if room.leave(member.key, &self.peer, self.told_to_leave) {
+            self.hub.emptied(room);
         }
+        room.tell_roster(&self.hub);
     }
 
     /// Who reads older messages for that slot.
@@ -199,10 +207,12 @@ impl Handler for Session {
             Todo::Note(Note::Opened(slot, outcome)) => self.opened(slot, outcome, out),
             Todo::Note(Note::Past(past)) => self.past(&past, out),
             Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
+            Todo::Note(Note::Judged(outcome)) => self.judged(*outcome, out),
             Todo::Note(Note::Said(frame)) => out.extend_from_slice(&frame),
             Todo::Note(Note::Close(why)) => return Some(why),
             Todo::GoOn(slot) => self.go_on(slot, out),
             Todo::Ask(slot) => self.take_up(slot, None, out),
+            Todo::Withdrawn(room) => self.refuse(&not_granted(&room), None, out),
             Todo::Request(parsed, weight) => {
                 self.settle_one(weight);
                 self.request(parsed, weight, out);
@@ -218,6 +228,10 @@ impl Handler for Session {
 
     fn is_owed(&self) -> bool {
         self.outstanding > 0
+    }
+
+    fn new_life(&mut self) -> Option<Duration> {
+        self.pass.new_life()
     }
 }
 
@@ -251,7 +265,11 @@ impl Outflow for Session {
 impl Drop for Session {
     /// The one clean-up, whatever ended the connection.
     fn drop(&mut self) {
-        self.lanes.iter().for_each(|(_, lane)| self.depart(lane));
+        for (_, lane) in &self.lanes {
+            if let Some(member) = &lane.member {
+                self.depart(&lane.room, member);
+            }
+        }
         self.hub.disconnect(&self.peer);
     }
 }

@@ -5,7 +5,6 @@
 //! decided by the key alone, as no JWT is accepted for being a key nor the other way round.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -14,7 +13,7 @@ use axum::http::request::Parts;
 use super::App;
 use super::bearer;
 use super::error::HttpError;
-use crate::auth::{Denied, Identity};
+use crate::auth::{Denied, Identity, Refused};
 
 /// The operator: who shows the `API_KEY`. Otherwise 401; 404 where no key is set, as if there were no
 /// such route.
@@ -53,7 +52,7 @@ impl FromRequestParts<Arc<App>> for User {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<User, HttpError> {
-        identity(app, bearer::of(&parts.headers)).map(User)
+        identity(app, bearer::of(&parts.headers)).await.map(User)
     }
 }
 
@@ -67,7 +66,8 @@ impl FromRequestParts<Arc<App>> for UserOrOperator {
         if is_operator(app, &parts.headers) {
             return Ok(UserOrOperator::Operator);
         }
-        identity(app, bearer::of(&parts.headers)).map(UserOrOperator::User)
+        let identity = identity(app, bearer::of(&parts.headers)).await?;
+        Ok(UserOrOperator::User(identity))
     }
 }
 
@@ -76,13 +76,11 @@ fn is_operator(app: &App, headers: &HeaderMap) -> bool {
     key.is_some_and(|key| bearer::is(headers, key))
 }
 
-fn identity(app: &App, token: Option<&[u8]>) -> Result<Identity, HttpError> {
+async fn identity(app: &App, token: Option<&[u8]>) -> Result<Identity, HttpError> {
     // What isn't UTF-8 is no token: the empty one is refused for its form.
     let token = token.map(|token| std::str::from_utf8(token).unwrap_or_default());
-    token
-        .ok_or(Denied::MISSING)
-        .and_then(|token| app.verifier.verify(token, SystemTime::now()))
-        .map_err(|denied| HttpError::unauthorized(denied.message()))
+    let token = token.ok_or(Refused::Denied(Denied::MISSING))?;
+    Ok(app.verifier.verify(token).await?)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -85,7 +85,8 @@ impl Server {
             life: Duration::from_secs(60),
         };
         let then = SystemTime::now() - Duration::from_secs(60) + Duration::from_secs(life);
-        Issuer::new(&self.config.jwt).issue(&token, then).unwrap()
+        let issuer = Issuer::new(&self.config.jwt).unwrap();
+        issuer.issue(&token, then).unwrap()
     }
 
     async fn request(&self, request: &[u8]) -> (u16, String) {

@@ -9,6 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::auth::Refused;
+
 /// A refusal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpError {
@@ -147,6 +149,16 @@ impl HttpError {
     /// A token is missing or not good.
     pub fn unauthorized(message: &'static str) -> HttpError {
         HttpError::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    }
+}
+
+impl From<Refused> for HttpError {
+    /// Who isn't known to have a bad token isn't told to get another one.
+    fn from(refused: Refused) -> HttpError {
+        match refused {
+            Refused::Denied(_) => HttpError::unauthorized(refused.message()),
+            Refused::KeysAway => HttpError::unavailable(refused.message()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! what is malformed costs it nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -23,8 +23,9 @@ use super::client;
 use super::error::HttpError;
 use super::origin::{self, Verdict};
 use super::{credential, form};
-use crate::auth::{Denied, Identity};
+use crate::auth::{self, Denied, Identity};
 use crate::clock::now_ms;
+use crate::connection::refresh::Pass;
 use crate::connection::session::{Bounds, Session};
 use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
@@ -64,7 +65,7 @@ async fn upgrade(app: Arc<App>, mut request: Request) -> Response {
         return HttpError::DRAINING.into_response();
     };
     let admitted = match check(&app, &request) {
-        Ok(visitor) => admit(visitor).await,
+        Ok(visitor) => admit(&app, visitor).await,
         Err(error) => Err(error),
     };
     let (identity, accept, slot) = match admitted {
@@ -104,11 +105,11 @@ fn switching_protocols(accept: &str, selects: bool) -> Response {
 /// One whose handshake has the right form.
 struct Visitor {
     knock: Knock,
-    identity: Result<Identity, Denied>,
+    token: Result<String, Denied>,
     accept: String,
 }
 
-/// Checks all that this node can tell by itself.
+/// Checks all that this node can tell by itself, the token aside.
 fn check(app: &App, request: &Request) -> Result<Visitor, HttpError> {
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
@@ -121,24 +122,45 @@ fn check(app: &App, request: &Request) -> Result<Visitor, HttpError> {
     }
     // Before the token: one who came too often doesn't learn what it is worth.
     let knock = app.admission.knock(client::source(app, request))?;
-    let token = credential::of_upgrade(request);
     Ok(Visitor {
         knock,
-        identity: token.and_then(|token| app.verifier.verify(&token, SystemTime::now())),
+        token: credential::of_upgrade(request),
         accept: derive_accept_key(key),
     })
 }
 
+/// Who it is. That takes a while where the token's key has to be fetched; a node that is told to stop
+/// meanwhile doesn't wait for it, and lets nobody in any more.
+async fn identify(
+    app: &App,
+    token: Result<String, Denied>,
+) -> Result<Result<Identity, auth::Refused>, HttpError> {
+    let token = match token {
+        Ok(token) => token,
+        Err(denied) => return Ok(Err(auth::Refused::Denied(denied))),
+    };
+    tokio::select! {
+        biased;
+        identity = app.verifier.verify(&token) => Ok(identity),
+        () = app.shutdown.begun() => Err(HttpError::DRAINING),
+    }
+}
+
 /// Lets a visitor in whose token is good, if all nodes together have a place for it.
-async fn admit(visitor: Visitor) -> Result<(Identity, String, Slot), HttpError> {
-    match visitor.identity {
+async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), HttpError> {
+    let Visitor {
+        knock,
+        token,
+        accept,
+    } = visitor;
+    match identify(app, token).await? {
         Ok(identity) => {
-            let slot = visitor.knock.enter(&identity.user).await?;
-            Ok((identity, visitor.accept, slot))
+            let slot = knock.enter(&identity.user).await?;
+            Ok((identity, accept, slot))
         }
-        Err(denied) => {
-            visitor.knock.turned_away().await?;
-            Err(HttpError::unauthorized(denied.message()))
+        Err(refused) => {
+            knock.turned_away().await?;
+            Err(refused.into())
         }
     }
 }
@@ -168,12 +190,13 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     let times = Times {
         heartbeat: app.config.heartbeat,
         slow: app.config.slow_client_timeout,
-        life: Duration::from_millis(identity.expires_at_ms().saturating_sub(now_ms())),
+        life: identity.life_left(),
     };
-    let peer = Arc::new(Peer::new(identity));
-    greet(&app, &peer, wire.replies());
+    let peer = Arc::new(Peer::new(&identity));
+    greet(&app, &peer, identity.expires_at_ms(), wire.replies());
+    let pass = Pass::new(identity, app.verifier.clone());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
-    let session = Session::new(app.hub.clone(), peer.clone(), bounds(&app));
+    let session = Session::new(app.hub.clone(), peer.clone(), pass, bounds(&app));
     // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
     // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
@@ -209,7 +232,7 @@ fn stream_of(upgraded: Upgraded) -> Option<(Stream, bytes::Bytes)> {
     }
 }
 
-fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {
+fn greet(app: &App, peer: &Peer, expires_at: u64, out: &mut Vec<u8>) {
     let connected = Connected {
         user_id: &peer.identity.user,
         username: &peer.identity.username,
@@ -217,7 +240,7 @@ fn greet(app: &App, peer: &Peer, out: &mut Vec<u8>) {
         connection_id: peer.id,
         node_id: &app.config.node_id,
         heartbeat_ms: app.config.heartbeat.as_millis() as u64,
-        expires_at: peer.identity.expires_at_ms(),
+        expires_at,
         max_text_length: app.config.max_text,
         max_frame_bytes: app.config.max_frame,
         rooms: &[],

@@ -11,9 +11,9 @@ use atomic_waker::AtomicWaker;
 
 use super::catchup::Past;
 use super::outbox::Receipt;
-use crate::auth::Identity;
+use crate::auth::{Identity, Refused};
 use crate::broker::Unavailable;
-use crate::id::ShortId;
+use crate::id::{ShortId, UserId};
 use crate::protocol::close::Close;
 
 /// Bits that rooms share: the room in slot `n` has bit `n % ROOM_BITS`.
@@ -28,13 +28,23 @@ pub const MAX_SAID: usize = 16;
 pub struct Peer {
     /// Its id.
     pub id: ShortId,
-    /// Who it is.
-    pub identity: Identity,
+    /// Who it is, for as long as it lasts: a `refresh` changes what it may do and until when, which is the
+    /// session's alone, and neither the user nor the name that others know it by.
+    pub identity: Person,
     /// What there is to look at. Not 0 means that the connection has been woken and has not looked yet,
     /// so a room that delivers a thousand messages meanwhile wakes it once.
     dirty: AtomicU64,
     waker: AtomicWaker,
     notes: Mutex<Vec<Note>>,
+}
+
+/// Who a connection belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Person {
+    /// The user.
+    pub user: UserId,
+    /// What the user is called: 1 to [`crate::auth::MAX_USERNAME`] bytes without control characters.
+    pub username: Arc<str>,
 }
 
 /// What a connection is told.
@@ -47,16 +57,21 @@ pub enum Note {
     Past(Past),
     /// An operator says something to everyone: a finished frame.
     Said(Arc<[u8]>),
+    /// What a new token is worth, of which that couldn't be told at once.
+    Judged(Box<Result<Identity, Refused>>),
     /// It shall end.
     Close(Close),
 }
 
 impl Peer {
     /// A new connection of that user.
-    pub fn new(identity: Identity) -> Peer {
+    pub fn new(identity: &Identity) -> Peer {
         Peer {
             id: ShortId::random(),
-            identity,
+            identity: Person {
+                user: identity.user.clone(),
+                username: identity.username.clone(),
+            },
             dirty: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             notes: Mutex::default(),

@@ -96,11 +96,12 @@ mod tests {
     use crate::auth::Identity;
 
     fn peer(user: &str, name: &str) -> Arc<Peer> {
-        Arc::new(Peer::new(Identity {
+        Arc::new(Peer::new(&Identity {
             user: UserId::parse(user).unwrap(),
             username: name.into(),
             expires_at: 0,
             grants: Default::default(),
+            role: Default::default(),
         }))
     }
 

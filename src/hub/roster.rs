@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Hub;
+use super::peer::Person;
 use super::room::{Asked, Room, State};
 use super::tail::Reading;
-use crate::auth::Identity;
 use crate::broker::Unavailable;
 use crate::broker::payload::{self, Payload};
 use crate::clock::now_ms;
@@ -42,13 +42,13 @@ fn at(room: &RoomId) -> At<'_> {
 
 impl State {
     /// A connection enters. The others find it in the log; the room's task wakes them.
-    pub(super) fn enter(&mut self, room: &RoomId, who: &Identity) {
+    pub(super) fn enter(&mut self, room: &RoomId, who: &Person) {
         let told = self.presence.enter(at(room), &who.user, &who.username);
         self.tell(told);
     }
 
     /// A connection leaves.
-    pub(super) fn leave(&mut self, room: &RoomId, who: &Identity, stays: bool) {
+    pub(super) fn leave(&mut self, room: &RoomId, who: &Person, stays: bool) {
         let told = self.presence.leave(at(room), &who.user, stays);
         self.tell(told);
     }

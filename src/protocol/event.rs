@@ -130,6 +130,16 @@ event! {
 }
 
 event! {
+    /// The connection goes on with the new token, until then (Unix milliseconds).
+    Refreshed = "refreshed" {
+        expires_at: u64,
+        /// Ties the lifetime that all events have.
+        #[serde(skip)]
+        lifetime: std::marker::PhantomData<&'a ()>,
+    }
+}
+
+event! {
     /// The answer to `ping`.
     Pong = "pong" {
         timestamp: u64,

@@ -52,6 +52,7 @@ fn is_valid(request: &Request) {
                 assert!((1..=64).contains(&name.len()));
             }
         }
+        Request::Refresh { token } => assert!(!token.expose().is_empty()),
         _ => {}
     }
 }

@@ -50,9 +50,10 @@ impl Link {
             username: "U".into(),
             expires_at: 1,
             grants: Default::default(),
+            role: Default::default(),
         };
         Link {
-            peer: Arc::new(Peer::new(identity)),
+            peer: Arc::new(Peer::new(&identity)),
             lanes: Slab::new(),
             cursors: Cursors::default(),
             slots: vec![None; rooms],
@@ -327,7 +328,7 @@ impl Link {
                         }
                     }
                 }
-                Note::Sent(_) | Note::Said(_) | Note::Close(_) => {}
+                Note::Sent(_) | Note::Said(_) | Note::Judged(_) | Note::Close(_) => {}
             }
         }
     }

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::parse::parse;
 pub use self::refusal::{ErrorCode, Refusal};
+use crate::config::Secret;
 use crate::id::{Mark, RoomId, Seq};
 
 /// Bounds that the configuration sets.
@@ -91,6 +92,11 @@ pub enum Request {
         /// The room.
         room: RoomId,
     },
+    /// Go on with another token.
+    Refresh {
+        /// The token, not empty, as it came.
+        token: Secret,
+    },
     /// A `pong`.
     Ping,
 }
@@ -105,7 +111,7 @@ impl Request {
             | Request::Typing { room, .. }
             | Request::History { room, .. }
             | Request::Users { room } => Some(room),
-            Request::Ping => None,
+            Request::Refresh { .. } | Request::Ping => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::fields::{self, Field, MAX_CLIENT_TEXT, NoObject};
 use super::{ErrorCode, Limits, Parsed, Refusal, Request, RequestId, Send, Since};
+use crate::config::Secret;
 use crate::id::{Mark, MessageId, RoomId, Seq};
 
 /// `limit` where the client gives none.
@@ -48,6 +49,7 @@ enum Kind {
     Typing,
     History,
     Users,
+    Refresh,
     Ping,
 }
 
@@ -61,10 +63,11 @@ struct Payload<'a> {
     limit: Field<'a>,
     before: Field<'a>,
     since: Field<'a>,
+    token: Field<'a>,
 }
 
-const PAYLOAD_FIELDS: [&str; 8] = [
-    "roomId", "text", "clientId", "replyTo", "isTyping", "limit", "before", "since",
+const PAYLOAD_FIELDS: [&str; 9] = [
+    "roomId", "text", "clientId", "replyTo", "isTyping", "limit", "before", "since", "token",
 ];
 
 fn read_request(
@@ -82,6 +85,7 @@ fn read_request(
         limit,
         before,
         since,
+        token,
     ] = fields::read(payload.json().unwrap_or("{}"), PAYLOAD_FIELDS)
         .map_err(|_| payload.must_be("an object"))?;
     let payload = Payload {
@@ -93,10 +97,15 @@ fn read_request(
         limit,
         before,
         since,
+        token,
     };
     let kind = read_kind(kind)?;
-    if kind == Kind::Ping {
-        return id_fault.map_or(Ok(Request::Ping), Err);
+    if let Kind::Ping | Kind::Refresh = kind {
+        return match id_fault {
+            Some(fault) => Err(fault),
+            None if kind == Kind::Ping => Ok(Request::Ping),
+            None => read_refresh(payload.token),
+        };
     }
     let room = read_room(kind, payload.room)?;
     let request = match id_fault {
@@ -125,6 +134,7 @@ fn read_kind(field: Field<'_>) -> Result<Kind, Refusal> {
         "typing" => Kind::Typing,
         "history" => Kind::History,
         "users" => Kind::Users,
+        "refresh" => Kind::Refresh,
         "ping" => Kind::Ping,
         other => {
             let quoted: String = other.chars().take(MAX_QUOTED_TYPE).collect();
@@ -176,7 +186,17 @@ fn read_payload(
             before: read_before(payload.before)?,
         },
         Kind::Users => Request::Users { room },
+        Kind::Refresh => read_refresh(payload.token)?,
         Kind::Ping => Request::Ping,
+    })
+}
+
+fn read_refresh(field: Field<'_>) -> Result<Request, Refusal> {
+    let token = field.given().and_then(fields::text);
+    let token = token.filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| field.must_be("a non-empty string"))?;
+    Ok(Request::Refresh {
+        token: Secret::new(token),
     })
 }
 

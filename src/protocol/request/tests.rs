@@ -76,6 +76,12 @@ fn every_request_is_read() {
             },
         ),
         (frame("users", ""), Request::Users { room: room("r") }),
+        (
+            r#"{"type":"refresh","payload":{"token":"a\u002eb","roomId":7}}"#.into(),
+            Request::Refresh {
+                token: Secret::new("a.b"),
+            },
+        ),
         (r#"{"type":"ping"}"#.into(), Request::Ping),
         (
             r#"{"type":"ping","payload":{"roomId":7}}"#.into(),
@@ -96,6 +102,16 @@ fn every_request_is_read() {
         reply_to: Some("m".into()),
     };
     assert_eq!(parsed.request, Ok(Request::Message(send)));
+}
+
+#[test]
+fn a_token_is_never_shown() {
+    let parsed = parse(
+        br#"{"type":"refresh","payload":{"token":"s3cret"}}"#,
+        LIMITS,
+    );
+    let shown = format!("{parsed:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 #[test]
@@ -169,6 +185,26 @@ fn faults_are_told_in_the_order_of_the_protocol() {
             "`id`",
         ),
         (
+            r#"{"type":"refresh","id":7,"payload":{}}"#.to_owned(),
+            InvalidPayload,
+            "`id`",
+        ),
+        (
+            r#"{"type":"refresh"}"#.to_owned(),
+            InvalidPayload,
+            "`token`",
+        ),
+        (
+            r#"{"type":"refresh","payload":{"token":""}}"#.to_owned(),
+            InvalidPayload,
+            "`token`",
+        ),
+        (
+            r#"{"type":"refresh","payload":{"token":["t"]}}"#.to_owned(),
+            InvalidPayload,
+            "`token`",
+        ),
+        (
             dm(&format!(r#","text":"{long}","replyTo":7"#)),
             InvalidPayload,
             "`replyTo`",
@@ -195,7 +231,7 @@ fn faults_are_told_in_the_order_of_the_protocol() {
 
 #[test]
 fn what_is_not_built_yet_is_unknown_and_a_long_type_is_cut() {
-    for kind in ["direct", "read", "refresh", "Join", "", "connected"] {
+    for kind in ["direct", "read", "Join", "", "connected"] {
         assert_eq!(
             refused(&frame(kind, "")).code,
             ErrorCode::UnknownType,

@@ -44,6 +44,7 @@
 //! | RFC 6455 to the letter | [`connection::wire`] | `tests/autobahn.rs` |
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
+//! | nobody sends more than its share, over all nodes, and who floods is closed | [`broker::toll`], [`limits`], `connection/rates.rs` | `tests/limits`, `tests/broker/rates.rs` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
 //!
 //! # Layout, lowest first
@@ -60,6 +61,7 @@
 //! - [`auth`]: a token becomes an identity
 //! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
+//! - [`limits`]: how much anybody may do: allow, or say when to come back
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
@@ -80,6 +82,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod id;
+pub mod limits;
 pub mod metrics;
 pub mod presence;
 pub mod protocol;

@@ -18,12 +18,13 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::Verifier;
-use crate::broker;
+use crate::broker::{self, toll::Rate};
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::limits::window::ByUser;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
 
@@ -83,8 +84,10 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let grace = config.shutdown_grace;
     let spread = drain::spread_within(config.drain_spread, grace);
     let verifier = Verifier::new(&config.jwt);
+    let requests = Rate::new(config.rate_limit_requests, config.rate_limit_window);
     let app = Arc::new(App {
         config,
+        requests: ByUser::new(requests),
         verifier,
         hub: hub.clone(),
         cluster: cluster.clone(),

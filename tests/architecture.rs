@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["history"],
     &["auth", "presence"],
     &["broker"],
-    &["hub"],
+    &["hub", "limits"],
     &["cluster"],
     &["connection", "drain"],
     &["http"],

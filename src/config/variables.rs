@@ -52,6 +52,9 @@ variables! {
     SLOW_CLIENT_TIMEOUT = "30s", "a client that takes no byte for so long is closed with 4008";
     MAX_CONNECTIONS = "100000", "connections of this node at once; 0 is off";
     MAX_ROOMS_PER_CONNECTION = "200", "rooms that one connection may be in; 0 is off";
+    RATE_LIMIT_MESSAGES = "60", "messages that a user may send in one window, over all nodes; 0 is off";
+    RATE_LIMIT_WINDOW = "10s", "the window that messages and other requests are counted in";
+    RATE_LIMIT_REQUESTS = "600", "other requests of one connection in one window, and of one user over HTTP; 0 is off";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
     METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";

@@ -2,6 +2,7 @@
 //! `{"code": …, "message": …}`, and the headers that its status asks for.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -115,6 +116,19 @@ impl HttpError {
     /// The broker, or a node, can't be reached now.
     pub fn unavailable(message: &'static str) -> HttpError {
         HttpError::later("UNAVAILABLE", message, 2)
+    }
+
+    /// The user asks too often; after that long it may again.
+    pub fn rate_limited(wait: Duration) -> HttpError {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        HttpError {
+            retry_after: Some(u16::try_from(seconds).unwrap_or(u16::MAX)),
+            ..HttpError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "RATE_LIMITED",
+                "too many requests",
+            )
+        }
     }
 
     /// A token is missing or not good.

@@ -21,6 +21,7 @@ use crate::auth::Verifier;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::limits::window::ByUser;
 use crate::shutdown::Shutdown;
 
 /// What the handlers work with.
@@ -35,6 +36,8 @@ pub struct App {
     pub cluster: Cluster,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
+    /// What users ask over HTTP.
+    pub requests: ByUser,
     /// Sockets at once, beyond which no upgrade is done.
     pub capacity: usize,
 }

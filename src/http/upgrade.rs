@@ -18,6 +18,7 @@ use super::App;
 use super::bearer;
 use super::error::HttpError;
 use crate::auth::{Denied, Identity};
+use crate::broker::toll::Rate;
 use crate::clock::now_ms;
 use crate::connection::session::{Bounds, Session};
 use crate::connection::wire::Wire;
@@ -191,6 +192,7 @@ fn bounds(app: &App) -> Bounds {
     Bounds {
         request,
         rooms: app.config.max_rooms_per_connection,
+        rate: Rate::new(app.config.rate_limit_requests, app.config.rate_limit_window),
     }
 }
 

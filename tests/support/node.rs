@@ -15,7 +15,10 @@ use tokio::sync::watch;
 use super::token::SECRET;
 use super::{Redis, SOON, TempDir, eventually, http, within};
 
-/// A running node. Dropping it kills it; if the test is failing then, its last log lines are shown.
+/// A running node, with no rates of messages and requests unless a test sets them: they are tested by `tests/limits`, and
+/// other tests ask as fast as they can.
+///
+/// Dropping it kills it; if the test is failing then, its last log lines are shown.
 pub struct Node {
     pub addr: SocketAddr,
     child: Child,
@@ -69,6 +72,7 @@ impl Node {
             .env_clear()
             .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET)])
             .envs([("LOG_FORMAT", "json")])
+            .envs([("RATE_LIMIT_MESSAGES", "0"), ("RATE_LIMIT_REQUESTS", "0")])
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
             .stdin(Stdio::null())

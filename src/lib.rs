@@ -48,6 +48,7 @@
 //! | every wait has a deadline | [`connection::heartbeat`], `broker/redis/link.rs` | `tests/liveness.rs`, `tests/redis_faults.rs` |
 //! | a node that stops lets everyone go in order and forgets none | [`drain`], [`shutdown`] | `tests/drain` |
 //! | a token proves what its key says it may, and no longer than it lasts | [`auth`], [`keys`], [`connection::refresh`] | `tests/tokens` |
+//! | nobody sends more than its share, over all nodes, and who floods is closed | [`broker::toll`], [`limits`], `connection/rates.rs` | `tests/limits`, `tests/broker/rates.rs` |
 //! | bad input is answered, and nothing else happens | [`protocol::request`] | `tests/protocol/bad_input.rs` |
 //!
 //! # Layout, lowest first
@@ -65,8 +66,8 @@
 //! - [`auth`]: a token becomes an identity, by secrets and keys, of which some are fetched
 //! - [`presence`]: who is in a room, over all nodes; which nodes live
 //! - [`broker`]: the contract, and its two keepers
+//! - [`limits`]: how much anybody may do: allow, or say when to come back
 //! - [`hub`]: this node's rooms: the gate, the tail, sends, reads
-//! - [`limits`]: who gets a connection, and as whom a client counts
 //! - [`cluster`]: this node's lease, who is dead, what is said to all nodes
 //! - [`drain`]: lets everyone go, one after another
 //! - [`connection`]: one task per connection: stream, wire, session, cursors, clocks

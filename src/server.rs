@@ -20,13 +20,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::Verifier;
-use crate::broker;
+use crate::broker::{self, toll::Rate};
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
 use crate::limits::admission::Admission;
+use crate::limits::window::ByUser;
 use crate::protocol::Metrics;
 use crate::shutdown::{Shutdown, SocketCount};
 use crate::tls::Tls;
@@ -99,8 +100,10 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     on_listen(address);
     let grace = config.shutdown_grace;
     let spread = drain::spread_within(config.drain_spread, grace);
+    let requests = Rate::new(config.rate_limit_requests, config.rate_limit_window);
     let app = Arc::new(App {
         config,
+        requests: ByUser::new(requests),
         verifier,
         hub: hub.clone(),
         cluster: cluster.clone(),

@@ -193,6 +193,7 @@ impl Handler for Echo {
         match message {
             Incoming::Text(text) => frame::put_text(out, text),
             Incoming::Binary(bytes) => frame::put_binary(out, bytes),
+            Incoming::Control => {}
         }
     }
     fn takes_messages(&self) -> bool {

@@ -2,7 +2,8 @@
 //! [`crate::broker`] as Redis does, and forgets everything when the process ends.
 //!
 //! Locks: the map of rooms is let go before a room is locked. A room stays locked while its append is
-//! delivered, so deliveries come in the order of places; the hub's locks are taken inside.
+//! delivered, so deliveries come in the order of places; the hub's locks are taken inside. The users' windows are
+//! locked last, and for a moment.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Deliver, Draft, Outcome, REMEMBERED, Renewal, online, payload};
+use super::toll::{Block, Rate, Taken, Tallies};
+use super::{Appended, Deliver, Draft, Outcome, REMEMBERED, Renewal, online, payload};
 use crate::history::{Capped, Slice, Span};
 use crate::id::{Incarnation, Mark, RoomId, Seq, ShortId, UserId};
 use crate::presence::nodes::Beat;
@@ -38,6 +40,8 @@ pub struct Local {
     rooms: Mutex<HashMap<RoomId, Arc<Mutex<Room>>>>,
     /// Who is connected.
     online: Mutex<BTreeSet<Vec<u8>>>,
+    /// How much each user has sent lately; `None`: nobody counts.
+    tallies: Option<Tallies>,
 }
 
 struct Room {
@@ -85,7 +89,21 @@ impl Local {
             keep,
             rooms: Mutex::default(),
             online: Mutex::default(),
+            tallies: None,
         }
+    }
+
+    /// The same, where users may send so many messages.
+    pub fn limited(self, rate: Option<Rate>) -> Local {
+        Local {
+            tallies: rate.map(Tallies::new),
+            ..self
+        }
+    }
+
+    /// How many messages a user may send; `None`: any number.
+    pub fn rate(&self) -> Option<Rate> {
+        self.tallies.as_ref().map(Tallies::rate)
     }
 
     fn room(&self, id: &RoomId) -> Arc<Mutex<Room>> {
@@ -107,7 +125,7 @@ impl Local {
     }
 
     /// Appends drafts of one room and delivers what was stored.
-    pub fn append(&self, id: &RoomId, drafts: &[Draft], up: &impl Deliver) -> Vec<Outcome> {
+    pub fn append(&self, id: &RoomId, drafts: &[Draft], up: &impl Deliver) -> Appended {
         let room = self.room(id);
         let mut room = lock(&room);
         let now = Instant::now();
@@ -115,17 +133,47 @@ impl Local {
         room.sent.forget_old(now);
         let prev = room.log.head().map(|head| head.id);
         let mut stored = Vec::with_capacity(drafts.len());
-        let outcomes = drafts
-            .iter()
-            .map(|draft| room.store(draft, &mut stored, self.keep, now))
-            .collect();
+        let mut outcomes = Vec::with_capacity(drafts.len());
+        let mut blocks: Vec<Block> = Vec::new();
+        for (nth, draft) in drafts.iter().enumerate() {
+            outcomes.push(match self.pay(nth, drafts, &mut blocks, now) {
+                Ok(()) => room.store(draft, &mut stored, self.keep, now),
+                Err(left) => Outcome::Limited(left),
+            });
+        }
         if !stored.is_empty() {
             up.deliver(
                 id.as_str(),
                 &payload::messages(prev, stored.iter().map(|entry| &entry[..])),
             );
         }
-        outcomes
+        Appended { outcomes, blocks }
+    }
+
+    /// Counts a draft into its user's window, where it pays; the first of a user's brings a block.
+    fn pay(
+        &self,
+        nth: usize,
+        drafts: &[Draft],
+        blocks: &mut Vec<Block>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let draft = drafts.get(nth).filter(|draft| draft.pays);
+        let (Some(tallies), Some(draft)) = (&self.tallies, draft) else {
+            return Ok(());
+        };
+        let is_first = !blocks
+            .iter()
+            .filter_map(|block| drafts.get(block.nth))
+            .any(|other| other.user == draft.user);
+        match tallies.take(&draft.user, now, is_first) {
+            Taken::Out(left) => Err(left),
+            Taken::In(0, _) => Ok(()),
+            Taken::In(ahead, left) => {
+                blocks.push(Block { nth, ahead, left });
+                Ok(())
+            }
+        }
     }
 
     /// Reads a room's history.
@@ -224,6 +272,9 @@ impl Local {
         loop {
             ticks.tick().await;
             let now = Instant::now();
+            if let Some(tallies) = &self.tallies {
+                tallies.sweep(now);
+            }
             // A room that nobody else holds can be reached by nobody while the map is locked, so an
             // append can't go into a room that is just being forgotten.
             lock(&self.rooms).retain(|_, room| {

@@ -7,6 +7,10 @@
 //!   mark and stores nothing. All that is stored gets the next places without holes, is trimmed to the
 //!   history limit, and is published in the same atomic step: whoever reads the history and whoever
 //!   listens can't see different logs.
+//! - A draft that **pays** counts into its user's window of sends, over all rooms and nodes, in the same step: see
+//!   [`toll`]. Where the window is used up it is [`Outcome::Limited`], stores nothing, and those around it go on.
+//!   A send pays once, however often it is tried: one that a former try stored pays nothing. A `clientId` that
+//!   is known already costs what any send does.
 //! - What is **delivered** for a room comes in the order of its places, as one [`payload`] per append.
 //!   A delivery can be missing (a connection broke, a queue was full); then [`Deliver::mend`] is called
 //!   before anything later is delivered, or the gap shows in the next payload's `prev`.
@@ -28,11 +32,13 @@ mod online;
 pub mod payload;
 pub mod places;
 pub mod redis;
+pub mod toll;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::places::{Ask, Entry, Number, Verdict};
+use self::toll::{Block, Rate};
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
 use crate::id::{Incarnation, Mark, MessageId, RoomId, UserId};
@@ -57,6 +63,8 @@ pub struct Draft {
     pub timestamp: u64,
     /// The envelope from the place on, see [`crate::protocol::message`].
     pub body: Vec<u8>,
+    /// Whether it counts into its user's window now; otherwise it was paid from a block, see [`toll`].
+    pub pays: bool,
 }
 
 impl Draft {
@@ -76,6 +84,27 @@ pub enum Outcome {
     Duplicate(Mark, u64),
     /// Whether a former try stored it can't be known any more.
     Unknowable,
+    /// Its user has sent too many: nothing was stored. The window lasts that long still.
+    Limited(Duration),
+}
+
+impl Outcome {
+    /// Where it is in the log, if it is.
+    pub fn stored(&self) -> Option<Mark> {
+        match self {
+            Outcome::Stored(mark) => Some(*mark),
+            Outcome::Duplicate(..) | Outcome::Unknowable | Outcome::Limited(_) => None,
+        }
+    }
+}
+
+/// What became of an append's drafts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// Of each draft, in order.
+    pub outcomes: Vec<Outcome>,
+    /// What the drafts that paid brought their users; one for a user at most.
+    pub blocks: Vec<Block>,
 }
 
 /// Why an append has no outcomes.
@@ -151,10 +180,18 @@ impl Broker {
         drafts: &[Draft],
         base: Option<Mark>,
         up: &impl Deliver,
-    ) -> Result<Vec<Outcome>, AppendError> {
+    ) -> Result<Appended, AppendError> {
         match self {
             Broker::Local(local) => Ok(local.append(room, drafts, up)),
             Broker::Redis(redis) => redis.append(room, drafts, base).await,
+        }
+    }
+
+    /// How many messages a user may send; `None`: any number.
+    pub fn rate(&self) -> Option<Rate> {
+        match self {
+            Broker::Local(local) => local.rate(),
+            Broker::Redis(redis) => redis.rate(),
         }
     }
 
@@ -336,10 +373,14 @@ pub fn build(config: &Config) -> Result<(Broker, Driver), String> {
         messages: config.history_limit,
         idle: config.history_ttl,
     };
+    let rate = Rate::new(config.rate_limit_messages, config.rate_limit_window);
     match &config.broker {
-        BrokerConfig::Embedded => Ok((Broker::Local(local::Local::new(keep)), Driver::Local)),
+        BrokerConfig::Embedded => {
+            let local = local::Local::new(keep).limited(rate);
+            Ok((Broker::Local(local), Driver::Local))
+        }
         BrokerConfig::Redis(redis) => {
-            let (redis, driver) = redis::build(redis, keep, &config.node_id)?;
+            let (redis, driver) = redis::build(redis, keep, rate, &config.node_id)?;
             Ok((Broker::Redis(redis), Driver::Redis(Box::new(driver))))
         }
     }

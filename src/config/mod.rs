@@ -88,6 +88,12 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Who gets a connection.
     pub admission: AdmissionConfig,
+    /// Messages that a user may send in one window, over all nodes, up to 1,000,000; 0 is off.
+    pub rate_limit_messages: u32,
+    /// The window that messages and other requests are counted in, 100 ms to 1 h.
+    pub rate_limit_window: Duration,
+    /// Other requests of one connection in one window, up to 1,000,000; 0 is off.
+    pub rate_limit_requests: u32,
     /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
     pub api_key: Option<Secret>,
     /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
@@ -155,6 +161,9 @@ impl Config {
             allowed_origins: origins::read(reader)?,
             tls: tls::read(reader)?,
             admission: AdmissionConfig::read(reader)?,
+            rate_limit_messages: reader.whole(var::RATE_LIMIT_MESSAGES, 0..=1_000_000)?,
+            rate_limit_window: reader.duration(var::RATE_LIMIT_WINDOW, WAITS)?,
+            rate_limit_requests: reader.whole(var::RATE_LIMIT_REQUESTS, 0..=1_000_000)?,
             api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
             metrics_token: reader.bearer(var::METRICS_TOKEN)?,
             node_id: node_id(reader)?,

@@ -62,6 +62,9 @@ variables! {
     RATE_LIMIT_CONNECTS = "600", "connects from one address (of IPv6: one /64) in a window, over all nodes; 0 is off";
     RATE_LIMIT_CONNECTS_WINDOW = "10s", "the window of RATE_LIMIT_CONNECTS, begun by its first connect";
     TRUSTED_PROXIES = "", "proxies, as addresses or networks with commas between them, whose X-Forwarded-For or X-Real-IP names the client";
+    RATE_LIMIT_MESSAGES = "60", "messages that a user may send in one window, over all nodes; 0 is off";
+    RATE_LIMIT_WINDOW = "10s", "the window that messages and other requests are counted in";
+    RATE_LIMIT_REQUESTS = "600", "other requests of one connection in one window, and of one user over HTTP; 0 is off";
     API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
     METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";

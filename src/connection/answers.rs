@@ -200,6 +200,12 @@ impl Session {
             Fate::Known(Outcome::Stored(mark)) => (mark, receipt.timestamp, false),
             Fate::Known(Outcome::Duplicate(mark, timestamp)) => (mark, timestamp, true),
             Fate::Known(Outcome::Unknowable) => return Some(Close::Internal),
+            Fate::Known(Outcome::Limited(left)) => {
+                let refusal = self.refuse_message(&room, left);
+                self.refuse(&refusal, receipt.id.as_ref(), out);
+                self.todo.push_back(Todo::GoOn(receipt.slot));
+                return None;
+            }
             Fate::Unavailable | Fate::Refused => {
                 let refusal = match receipt.fate {
                     Fate::Refused => {
@@ -208,6 +214,7 @@ impl Session {
                     }
                     _ => unavailable(&room),
                 };
+                let refusal = self.count_failed(refusal);
                 self.refuse(&refusal, receipt.id.as_ref(), out);
                 self.after_send(receipt.slot);
                 return None;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::outflow::Position;
 use crate::history::Want;
@@ -22,6 +23,8 @@ pub(super) struct Lane {
     pub(super) asking: Option<Box<Asking>>,
     /// Requests that wait, with their weight.
     pub(super) waiting: VecDeque<(Parsed, usize)>,
+    /// When the room was told last whether one is typing.
+    pub(super) typed: Option<Instant>,
 }
 
 /// A member of a room.
@@ -70,6 +73,7 @@ impl Lane {
             sends: 0,
             asking: None,
             waiting: VecDeque::new(),
+            typed: None,
         }
     }
 

@@ -8,6 +8,8 @@
 //!                 look at notes ▼ read requests
 //!                        replies, cursors ──► one write
 //! ```
+//!
+//! How often a client may ask is `rates`' to say, how often the others hear that it is typing, `typing`'s.
 
 mod answers;
 mod farewell;
@@ -16,10 +18,12 @@ mod lane;
 #[cfg(test)]
 mod model_tests;
 mod outflow;
+mod rates;
 pub mod refresh;
 mod requests;
 pub mod session;
 pub mod stream;
+mod typing;
 pub mod wire;
 
 use std::future::{Future, poll_fn};
@@ -41,7 +45,7 @@ const TURNS: usize = 16;
 
 /// What a connection is for: a [`session::Session`], or an echo to judge the wire by.
 pub trait Handler: Outflow {
-    /// A message came. Replies go into `out`.
+    /// A message came, or a frame that carries none. Replies go into `out`.
     fn message(&mut self, message: Incoming<'_>, out: &mut Vec<u8>);
     /// Whether it takes messages now.
     fn takes_messages(&self) -> bool;
@@ -59,6 +63,12 @@ pub trait Handler: Outflow {
     fn new_life(&mut self) -> Option<Duration> {
         None
     }
+    /// When it wants [`Handler::tick`]; by itself, never.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+    /// That time has come, or the connection's clocks are looked at anyway.
+    fn tick(&mut self, _now: Instant) {}
 }
 
 /// How long a connection may take for what.
@@ -182,6 +192,8 @@ impl<H: Handler> Connection<H> {
         }
         if ready.due {
             self.tick()?;
+        } else if let Some(due) = self.handler.due() {
+            self.hasten(due);
         }
         if let Some((close, _)) = self.ending
             && !self.handler.is_owed()
@@ -236,22 +248,33 @@ impl<H: Handler> Connection<H> {
         {
             return Err(close);
         }
-        let reads = self.reads();
-        let deaf = std::mem::replace(&mut self.deaf, !reads);
-        match self.clocks.due(now, deaf) {
-            Due::Nothing => {}
-            Due::Ping => frame::put_ping(self.wire.replies()),
-            Due::End(close) => return Err(close),
+        self.handler.tick(now);
+        // Before that, what is noted for the clocks stays noted.
+        if self.clocks.next(now) <= now {
+            let reads = self.reads();
+            let deaf = std::mem::replace(&mut self.deaf, !reads);
+            match self.clocks.due(now, deaf) {
+                Due::Nothing => {}
+                Due::Ping => frame::put_ping(self.wire.replies()),
+                Due::End(close) => return Err(close),
+            }
         }
         self.set_timer(now);
         Ok(())
     }
 
     fn set_timer(&mut self, now: Instant) {
-        let next = self.ending.map_or(self.clocks.next(now), |(_, until)| {
-            until.min(self.clocks.next(now))
-        });
+        let ending = self.ending.map(|(_, until)| until);
+        let others = [ending, self.handler.due()].into_iter().flatten();
+        let next = others.fold(self.clocks.next(now), Instant::min);
         self.timer.as_mut().reset(next.into());
+    }
+
+    /// Looks at the clocks then at the latest.
+    fn hasten(&mut self, due: Instant) {
+        if due < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(due.into());
+        }
     }
 
     fn send(&mut self) -> Result<bool, Close> {
@@ -339,6 +362,7 @@ mod tests {
     use crate::auth::{Identity, Verifier};
     use crate::broker::Broker;
     use crate::broker::local::{Keep, Local};
+    use crate::broker::toll::Rate;
     use crate::config::Config;
     use crate::hub::Hub;
     use crate::hub::peer::Peer;
@@ -373,6 +397,7 @@ mod tests {
         let bounds = Bounds {
             request,
             rooms: 200,
+            rate: Rate::new(600, Duration::from_secs(10)),
         };
         let peer = Arc::new(Peer::new(&identity));
         let jwt = Config::dev(&|_| None).unwrap().jwt;

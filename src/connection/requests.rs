@@ -10,7 +10,7 @@ use crate::clock::now_ms;
 use crate::history::Want;
 use crate::hub::outbox::Sending;
 use crate::id::{MessageId, RoomId};
-use crate::protocol::event::{self, Ack, Error, Pong, Typing};
+use crate::protocol::event::{self, Ack, Error, Pong};
 use crate::protocol::message::Content;
 use crate::protocol::request::{ErrorCode, Parsed, Refusal, Request, RequestId, Send};
 
@@ -18,6 +18,7 @@ impl Session {
     pub(super) fn perform(&mut self, parsed: Parsed, weight: usize, out: &mut Vec<u8>) {
         let Parsed { id, request } = parsed;
         let id = id.as_ref();
+        let is_send = matches!(request, Ok(Request::Message(_)));
         let outcome = match request.and_then(|request| self.granted(request)) {
             Err(refusal) => Err(refusal),
             Ok(Request::Ping) => {
@@ -55,8 +56,13 @@ impl Session {
             Ok(Request::Refresh { token }) => self.refresh(token, id, weight, out),
             Ok(Request::Users { room }) => self.ask_member(&room, Asking::new(Ask::Users, id), out),
         };
-        if let Err(refusal) = outcome {
-            self.refuse(&refusal, id, out);
+        match outcome {
+            Ok(()) => {}
+            Err(refusal) if is_send && refusal.code != ErrorCode::RateLimited => {
+                let refusal = self.count_failed(refusal);
+                self.refuse(&refusal, id, out);
+            }
+            Err(refusal) => self.refuse(&refusal, id, out),
         }
     }
 
@@ -140,6 +146,10 @@ impl Session {
 
     fn send(&mut self, send: &Send, id: Option<&RequestId>, weight: usize) -> Result<(), Refusal> {
         let slot = self.member_slot(&send.room)?;
+        let pays = match self.may_send(&send.room) {
+            Ok(pays) => pays,
+            Err(refusal) => return self.refuse_behind(slot, refusal, id, weight),
+        };
         let identity = &self.peer.identity;
         let timestamp = now_ms();
         let content = Content {
@@ -158,10 +168,12 @@ impl Session {
             client_id: send.client_id.clone(),
             timestamp,
             body: content.body(),
+            pays,
         };
         let sending = Sending {
             draft,
             peer: self.peer.clone(),
+            allowance: self.rates.allowance().cloned(),
             slot,
             id: id.cloned(),
             weight,
@@ -174,20 +186,26 @@ impl Session {
         Ok(())
     }
 
-    fn typing(&mut self, room: &RoomId, is_typing: bool) {
-        let Ok(slot) = self.member_slot(room) else {
-            return;
-        };
-        let identity = &self.peer.identity;
-        let typing = Typing {
-            room_id: room,
-            user_id: &identity.user,
-            username: &identity.username,
-            is_typing,
-            timestamp: now_ms(),
-        };
-        self.hub
-            .broker()
-            .publish(&self.lanes[slot].room.id, &event::json(&typing), &self.hub);
+    /// Refuses a send: now, or behind the answers of those before it, which have yet to come.
+    fn refuse_behind(
+        &mut self,
+        slot: usize,
+        refusal: Refusal,
+        id: Option<&RequestId>,
+        weight: usize,
+    ) -> Result<(), Refusal> {
+        match self.lanes.get_mut(slot).filter(|lane| lane.sends > 0) {
+            None => Err(refusal),
+            Some(lane) => {
+                let refused = Parsed {
+                    id: id.cloned(),
+                    request: Err(refusal),
+                };
+                // A send that is carried out has nobody before it, but may have others behind it.
+                lane.waiting.push_front((refused, weight));
+                self.owe(weight);
+                Ok(())
+            }
+        }
     }
 }

@@ -4,15 +4,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::Handler;
 use super::lane::{Lane, Member};
 use super::outflow::{Cursors, Position};
+use super::rates::Rates;
 use super::refresh::{Pass, not_granted};
+use super::typing::Held;
 use super::wire::{Incoming, Outflow};
+use crate::broker::toll::Rate;
 use crate::hub::Hub;
 use crate::hub::catchup::{Reader, Reason};
 use crate::hub::peer::{MAX_SAID, NOTES, Note, Peer};
@@ -32,6 +35,8 @@ pub struct Bounds {
     pub request: Limits,
     /// Rooms of one connection; 0 is off.
     pub rooms: usize,
+    /// Requests of one connection, messages aside; `None`: any number.
+    pub rate: Option<Rate>,
 }
 
 /// A connection that was let in.
@@ -44,6 +49,10 @@ pub struct Session {
     pub(super) lanes: Slab<Lane>,
     pub(super) slots: HashMap<RoomId, usize>,
     pub(super) cursors: Cursors,
+    /// How often it asked.
+    pub(super) rates: Rates,
+    /// `typing` that is told later.
+    pub(super) held: Held,
     /// What is to be done, in order; nothing is read meanwhile. It is done piece by piece as replies
     /// leave, so that requests of a few bytes can't pile up answers of megabytes.
     pub(super) todo: VecDeque<Todo>,
@@ -76,6 +85,8 @@ impl Session {
     pub fn new(hub: Hub, peer: Arc<Peer>, pass: Pass, bounds: Bounds) -> Session {
         hub.connect(peer.clone());
         Session {
+            rates: Rates::new(&hub, &peer.identity.user, bounds.rate),
+            held: Held::default(),
             hub,
             peer,
             pass,
@@ -120,6 +131,7 @@ impl Session {
 
     /// Takes a lane out. What waited in it is asked anew.
     pub(super) fn remove(&mut self, slot: usize) {
+        self.stop_typing(slot);
         let Some(lane) = self.lanes.try_remove(slot) else {
             return;
         };
@@ -169,8 +181,13 @@ impl Session {
 
 impl Handler for Session {
     fn message(&mut self, message: Incoming<'_>, out: &mut Vec<u8>) {
-        let (Incoming::Text(message) | Incoming::Binary(message)) = message;
+        let (Incoming::Text(message) | Incoming::Binary(message)) = message else {
+            // Its answer can't be refused; only the connection can end.
+            let _ = self.count_request();
+            return;
+        };
         let parsed = request::parse(message, self.bounds.request);
+        let parsed = self.within_rate(parsed);
         self.request(parsed, message.len(), out);
     }
 
@@ -233,6 +250,14 @@ impl Handler for Session {
     fn new_life(&mut self) -> Option<Duration> {
         self.pass.new_life()
     }
+
+    fn due(&self) -> Option<Instant> {
+        self.typing_due()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.tell_due_typing(now);
+    }
 }
 
 impl Outflow for Session {
@@ -265,6 +290,8 @@ impl Outflow for Session {
 impl Drop for Session {
     /// The one clean-up, whatever ended the connection.
     fn drop(&mut self) {
+        let slots: Vec<usize> = self.lanes.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.stop_typing(slot));
         for (_, lane) in &self.lanes {
             if let Some(member) = &lane.member {
                 self.depart(&lane.room, member);

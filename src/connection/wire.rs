@@ -42,13 +42,15 @@ pub trait Outflow {
     fn settle(&mut self, filled: &[u8], taken: usize) -> usize;
 }
 
-/// A message, put together from its fragments.
+/// What a peer sends: a message, put together from its fragments, or a frame that carries none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Incoming<'a> {
     /// UTF-8.
     Text(&'a [u8]),
     /// Any bytes.
     Binary(&'a [u8]),
+    /// A ping, which the codec answers, or a pong.
+    Control,
 }
 
 /// How far sending came.
@@ -236,6 +238,7 @@ impl Wire {
             let more = match message {
                 Message::Text(text) => take(Incoming::Text(text.as_bytes()), self.replies()),
                 Message::Binary(bytes) => take(Incoming::Binary(&bytes), self.replies()),
+                Message::Ping(_) | Message::Pong(_) => take(Incoming::Control, self.replies()),
                 _ => true,
             };
             if !more {

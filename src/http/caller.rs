@@ -1,10 +1,13 @@
 //! Who calls: extractors that a handler takes before anything else of a request. A request that isn't
 //! from such a caller is answered here, and the handler never runs.
 //!
+//! A user's requests are counted, on this node: one too many is answered 429. Operators may ask as often as they like.
+//!
 //! Both a user's JWT and the operator's key come as `Authorization: Bearer …`. Which one it is, is
 //! decided by the key alone, as no JWT is accepted for being a key nor the other way round.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -20,11 +23,11 @@ use crate::auth::{Denied, Identity, Refused};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Operator;
 
-/// A user with a good token; otherwise 401.
+/// A user with a good token; otherwise 401, or 429 where it asks too often.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User(pub Identity);
 
-/// Either of them; otherwise 401.
+/// Either of them; otherwise 401, or 429 for a user who asks too often.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UserOrOperator {
     /// A user, with what the token grants.
@@ -80,7 +83,11 @@ async fn identity(app: &App, token: Option<&[u8]>) -> Result<Identity, HttpError
     // What isn't UTF-8 is no token: the empty one is refused for its form.
     let token = token.map(|token| std::str::from_utf8(token).unwrap_or_default());
     let token = token.ok_or(Refused::Denied(Denied::MISSING))?;
-    Ok(app.verifier.verify(token).await?)
+    let identity = app.verifier.verify(token).await?;
+    match app.requests.take(&identity.user, Instant::now()) {
+        Ok(()) => Ok(identity),
+        Err(wait) => Err(HttpError::rate_limited(wait)),
+    }
 }
 
 #[cfg(test)]

@@ -15,12 +15,14 @@ use super::*;
 use crate::auth::{Issuer, NewToken, Verifier};
 use crate::broker::Broker;
 use crate::broker::local::{Keep, Local};
+use crate::broker::toll::Rate;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http::body::JsonBody;
 use crate::hub::Hub;
 use crate::id::UserId;
 use crate::limits::admission::Admission;
+use crate::limits::window::ByUser;
 use crate::protocol::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -31,6 +33,9 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 struct Said {
     text: String,
 }
+
+/// That a user may send in ten minutes.
+const REQUESTS: u32 = 20;
 
 struct Server {
     addr: SocketAddr,
@@ -59,6 +64,7 @@ impl Server {
             hub,
             shutdown,
             capacity: 1,
+            requests: ByUser::new(Rate::new(REQUESTS, Duration::from_secs(600))),
             config: config.clone(),
         });
         let routes = Router::new()
@@ -226,6 +232,31 @@ async fn a_user_is_who_has_a_good_token() {
         }
         let in_query = format!("{path}?token={}", server.token(60));
         assert_eq!(server.get(&in_query, "").await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_asks_too_often_is_told_when_to_come_back_and_an_operator_is_not() {
+    let server = Server::start(Some(KEY)).await;
+    let user = format!("Authorization: Bearer {}\r\n", server.token(60));
+    for n in 0..REQUESTS {
+        let path = ["/user", "/either"][n as usize % 2];
+        assert_eq!(server.get(path, &user).await.0, 200);
+    }
+    for path in ["/user", "/either"] {
+        let (status, answer) = server.get(path, &user).await;
+        assert_eq!(status, 429, "{answer}");
+        assert!(
+            answer.contains(r#"{"code":"RATE_LIMITED","message":""#),
+            "{answer}"
+        );
+        let after = answer.split("retry-after: ").nth(1).unwrap();
+        let after: u64 = after.split("\r\n").next().unwrap().parse().unwrap();
+        assert!((580..=600).contains(&after), "{after}");
+    }
+    let operator = format!("Authorization: Bearer {KEY}\r\n");
+    for _ in 0..2 * REQUESTS {
+        assert_eq!(server.get("/either", &operator).await.0, 200);
     }
 }
 

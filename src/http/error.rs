@@ -135,14 +135,19 @@ impl HttpError {
     /// 429: one has as many connections as one may have, or came too often. `after` is rounded up to whole seconds,
     /// one at least.
     pub fn too_many_connections(message: &'static str, after: Duration) -> HttpError {
+        HttpError::too_many("TOO_MANY_CONNECTIONS", message, after)
+    }
+
+    /// 429: the user asks too often; after that long it may again.
+    pub fn rate_limited(after: Duration) -> HttpError {
+        HttpError::too_many("RATE_LIMITED", "too many requests", after)
+    }
+
+    fn too_many(code: &'static str, message: &'static str, after: Duration) -> HttpError {
         let seconds = after.as_millis().div_ceil(1_000).max(1);
         HttpError {
             retry_after: Some(u16::try_from(seconds).unwrap_or(u16::MAX)),
-            ..HttpError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "TOO_MANY_CONNECTIONS",
-                message,
-            )
+            ..HttpError::new(StatusCode::TOO_MANY_REQUESTS, code, message)
         }
     }
 

@@ -29,6 +29,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::limits::admission::Admission;
+use crate::limits::window::ByUser;
 use crate::shutdown::Shutdown;
 
 /// What the handlers work with.
@@ -45,6 +46,8 @@ pub struct App {
     pub admission: Admission,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
+    /// What users ask over HTTP.
+    pub requests: ByUser,
     /// Sockets at once, beyond which no upgrade is done.
     pub capacity: usize,
 }

@@ -24,6 +24,7 @@ use super::error::HttpError;
 use super::origin::{self, Verdict};
 use super::{credential, form};
 use crate::auth::{self, Denied, Identity};
+use crate::broker::toll::Rate;
 use crate::clock::now_ms;
 use crate::connection::refresh::Pass;
 use crate::connection::session::{Bounds, Session};
@@ -218,6 +219,7 @@ fn bounds(app: &App) -> Bounds {
     Bounds {
         request,
         rooms: app.config.max_rooms_per_connection,
+        rate: Rate::new(app.config.rate_limit_requests, app.config.rate_limit_window),
     }
 }
 

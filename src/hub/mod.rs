@@ -39,9 +39,11 @@ use self::peer::Peer;
 pub use self::people::Move;
 use self::people::People;
 use self::room::Room;
+use crate::broker::toll::Rate;
 use crate::broker::{Broker, Deliver, Unavailable, payload};
 use crate::history::{Slice, Span};
-use crate::id::{Incarnation, RoomId};
+use crate::id::{Incarnation, RoomId, UserId};
+use crate::limits::messages::{Allowance, Allowances};
 use crate::presence::Presence;
 use crate::presence::nodes::Nodes;
 use crate::protocol::Metrics;
@@ -71,6 +73,8 @@ struct Inner {
     presence_max: usize,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     people: Mutex<People>,
+    /// How much users may send; `None`: any number.
+    allowances: Option<Allowances>,
     nodes: Nodes,
     /// Rooms that lost their last member then, oldest first; each at most once.
     idle: Mutex<VecDeque<(Instant, RoomId)>>,
@@ -101,6 +105,7 @@ impl Hub {
         };
         Hub {
             inner: Arc::new(Inner {
+                allowances: broker.rate().map(Allowances::new),
                 broker,
                 nodes,
                 metrics,
@@ -173,6 +178,17 @@ impl Hub {
     /// All users have come anew.
     pub fn all_anew(&self) {
         self.people().all_anew();
+    }
+
+    /// How much all nodes let a user send; `None`: any number.
+    pub fn rate(&self) -> Option<Rate> {
+        self.inner.allowances.as_ref().map(Allowances::rate)
+    }
+
+    /// What this node may let that user send; for whoever sends for it, who holds it meanwhile.
+    pub fn allowance(&self, user: &UserId) -> Option<Arc<Allowance>> {
+        let allowances = self.inner.allowances.as_ref()?;
+        Some(allowances.of(user))
     }
 
     /// The connections that there are, in no order.
@@ -269,11 +285,14 @@ impl Hub {
         }
     }
 
-    /// Lets go of rooms without members, once a second and without end.
+    /// Lets go of rooms without members and of users who are gone, once a second and without end.
     pub async fn sweep(&self) {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
+            if let Some(allowances) = &self.inner.allowances {
+                allowances.sweep(Instant::now());
+            }
             while let Some(id) = self.next_idle() {
                 self.let_go(&id);
             }

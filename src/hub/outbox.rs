@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use super::Hub;
 use super::peer::{Note, Peer};
 use super::room::Room;
-use crate::broker::{AppendError, Draft, Outcome};
+use crate::broker::{AppendError, Appended, Draft, Outcome};
 use crate::id::Mark;
+use crate::limits::messages::Allowance;
 use crate::protocol::request::RequestId;
 
 /// Messages, and bytes of them, in one call.
@@ -41,6 +42,8 @@ pub struct Sending {
     pub draft: Draft,
     /// Who sent it.
     pub peer: Arc<Peer>,
+    /// How much the sender may send; what the broker says of it goes there. `None`: any number.
+    pub allowance: Option<Arc<Allowance>>,
     /// The sender's slot for this room.
     pub slot: usize,
     /// The request's id.
@@ -84,6 +87,7 @@ impl Sending {
             slot,
             id,
             weight,
+            ..
         } = self;
         let Draft {
             client_id,
@@ -165,7 +169,7 @@ async fn run(hub: Hub, room: Arc<Room>) {
 async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     let mut drafts: Vec<Draft> = batch.iter().map(|sending| sending.draft.clone()).collect();
     let base = room.head();
-    match append_once(hub, room, &drafts, base).await {
+    match append_once(hub, room, &batch, &drafts, base).await {
         Ok(outcomes) => return tell_known(hub, room, batch, outcomes),
         Err(AppendError::Unavailable) => {
             return tell_all(batch, std::iter::repeat(Fate::Unavailable));
@@ -185,7 +189,7 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
         // The new connection is shown only after the old one was killed: the former try is over.
         let left = GIVE_UP_AFTER.saturating_sub(since.elapsed());
         let _ = tokio::time::timeout(left, hub.broker().up()).await;
-        match append_once(hub, room, &drafts, base).await {
+        match append_once(hub, room, &batch, &drafts, base).await {
             Ok(found) => outcomes = Some(found),
             Err(AppendError::Lost) => drafts.iter_mut().for_each(Draft::retry),
             // It was not carried out: the same try, once more.
@@ -199,37 +203,51 @@ async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
     }
 }
 
-/// One call of the broker, timed.
+/// One call of the broker, timed. What it says of the senders' allowances is noted.
 async fn append_once(
     hub: &Hub,
     room: &Room,
+    batch: &[Sending],
     drafts: &[Draft],
     base: Option<Mark>,
 ) -> Result<Vec<Outcome>, AppendError> {
     let start = Instant::now();
     let first = drafts.first().map(|draft| draft.id);
     first.inspect(|id| room.echoes.expect(*id, start));
-    let outcome = hub.broker().append(&room.id, drafts, base, hub).await;
-    if outcome.is_ok() {
+    let answer = hub.broker().append(&room.id, drafts, base, hub).await;
+    let outcomes = answer.map(|appended| {
         let took = start.elapsed().as_secs_f64();
         hub.metrics().appends.observe(took);
-    }
+        note_allowances(batch, &appended, start);
+        appended.outcomes
+    });
     // What isn't stored by this very try doesn't come back.
-    let stored = match outcome.as_deref().map(<[Outcome]>::first) {
-        Ok(Some(Outcome::Stored(mark))) => Some(mark.id),
-        _ => None,
-    };
-    if stored != first {
+    let stored = outcomes.iter().flatten().find_map(Outcome::stored);
+    if stored.map(|mark| mark.id) != first {
         first.inspect(|id| room.echoes.forget(*id));
     }
-    outcome
+    outcomes
+}
+
+/// Notes what a call that was made then brought the senders: blocks to go on with, and who sent too many.
+fn note_allowances(batch: &[Sending], appended: &Appended, called: Instant) {
+    let now = Instant::now();
+    let of = |nth: usize| batch.get(nth)?.allowance.as_ref();
+    for block in &appended.blocks {
+        if let Some(allowance) = of(block.nth) {
+            allowance.grant(block.ahead, called, block.left, now);
+        }
+    }
+    for (nth, outcome) in appended.outcomes.iter().enumerate() {
+        if let (Outcome::Limited(left), Some(allowance)) = (outcome, of(nth)) {
+            allowance.bar(called, *left, now);
+        }
+    }
 }
 
 fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Outcome>) {
-    let places = outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Stored(mark) => Some(mark.seq),
-        Outcome::Duplicate(..) | Outcome::Unknowable => None,
-    });
+    let stored = outcomes.iter().filter_map(Outcome::stored);
+    let places = stored.map(|mark| mark.seq);
     hub.metrics()
         .publishes
         .inc_by(places.clone().count() as u64);

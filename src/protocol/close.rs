@@ -27,6 +27,8 @@ pub enum Close {
     Operator,
     /// The socket took no byte for `SLOW_CLIENT_TIMEOUT` though there was something to send.
     Slow,
+    /// The client went on asking though it was refused again and again for asking too often.
+    Flood,
 }
 
 impl Label for Close {
@@ -42,6 +44,7 @@ impl Label for Close {
         Close::Expired,
         Close::Operator,
         Close::Slow,
+        Close::Flood,
     ];
 
     fn index(self) -> usize {
@@ -66,6 +69,7 @@ impl Close {
             Close::Expired => Some(4001),
             Close::Operator => Some(4002),
             Close::Slow => Some(4008),
+            Close::Flood => Some(4029),
         }
     }
 
@@ -83,6 +87,7 @@ impl Close {
             Close::Expired => "the token has expired",
             Close::Operator => "disconnected by an operator",
             Close::Slow => "the client reads too slowly",
+            Close::Flood => "too many requests",
         }
     }
 
@@ -100,6 +105,7 @@ impl Close {
             Close::Expired => "expired",
             Close::Operator => "operator",
             Close::Slow => "slow",
+            Close::Flood => "flood",
         }
     }
 }

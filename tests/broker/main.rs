@@ -23,6 +23,7 @@ macro_rules! on_both_brokers {
 mod contract;
 mod nodes;
 mod places;
+mod rates;
 mod roster;
 mod unknown_fate;
 
@@ -109,6 +110,8 @@ impl Bench {
         let mut source: HashMap<&str, &str> = variables.iter().copied().collect();
         source.insert("JWT_SECRET", "a secret of more than thirty-two bytes");
         source.insert("MESSAGE_HISTORY_LIMIT", "5");
+        source.insert("RATE_LIMIT_MESSAGES", rates::LIMIT);
+        source.insert("RATE_LIMIT_WINDOW", rates::WINDOW);
         let config =
             Config::read(&|name: &str| source.get(name).map(|&value| value.to_owned())).unwrap();
         let (broker, driver) = broker::build(&config).unwrap();
@@ -141,6 +144,7 @@ impl Bench {
             .append(room, drafts, None, &self.heard)
             .await
             .expect("an answer")
+            .outcomes
     }
 }
 
@@ -168,5 +172,6 @@ fn draft(room: &RoomId, user: &str, text: &str, client_id: Option<&str>) -> Draf
         client_id: client_id.map(Into::into),
         timestamp: 7,
         body,
+        pays: false,
     }
 }

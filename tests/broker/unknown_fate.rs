@@ -15,7 +15,8 @@ async fn append_one(bench: &Bench, room: &RoomId, draft: &Draft, base: Option<Ma
         .broker
         .append(room, drafts, base, &bench.heard)
         .await
-        .expect("an answer")[0]
+        .expect("an answer")
+        .outcomes[0]
 }
 
 async fn kept(bench: &Bench, room: &RoomId) -> usize {

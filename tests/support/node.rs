@@ -15,8 +15,11 @@ use tokio::sync::watch;
 use super::token::SECRET;
 use super::{Redis, SOON, TempDir, eventually, http, secrets, within};
 
-/// A running node. Dropping it kills it; if the test is failing then, its last log lines are shown, else
-/// all of them are searched for secrets.
+/// A running node, with no rates of connects, messages and requests unless a test sets them: they are tested by
+/// `tests/limits`, and other tests ask as fast as they can.
+///
+/// Dropping it kills it; if the test is failing then, its last log lines are shown, else all of them are searched
+/// for secrets.
 pub struct Node {
     pub addr: SocketAddr,
     child: Child,
@@ -73,9 +76,11 @@ impl Node {
             .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("JWT_SECRET", SECRET)])
             // Every log is searched for secrets, so it is to say all that it ever may.
             .envs([("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug")])
-            .envs([("LOG_FORMAT", "json")])
-            // Limits are off but for the tests of limits.
-            .envs([("RATE_LIMIT_CONNECTS", "0")])
+            .envs([
+                ("RATE_LIMIT_CONNECTS", "0"),
+                ("RATE_LIMIT_MESSAGES", "0"),
+                ("RATE_LIMIT_REQUESTS", "0"),
+            ])
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
             .stdin(Stdio::null())

@@ -1,11 +1,14 @@
 -- Appends drafts to one room's log: clientId look-up, next place, append, trim, expire, publish; all or nothing.
 --
--- KEYS  1: the room's list; 2…: the clientId keys of the drafts that have one
+-- KEYS  1: the room's list; 2…: the clientId keys of the drafts that have one; then, for each draft that pays,
+--       its user's window
 -- ARGV  1: channel   2: messages kept   3: seconds an idle list lives   4: seconds a clientId is remembered
 --       5, 6: place and id of the newest message known before the first try (0 and '' if none)
+--       7: how many drafts pay; where some do: their limit, their window in milliseconds, their numbers
 --       then five for each draft: id, body, timestamp, index of its clientId key in KEYS (0: none),
 --       ids of former tries parted by spaces
--- Gives for each draft "s <seq> <id>…" stored, "d <seq> <id> <timestamp>" duplicate, "u" unknowable.
+-- Gives for each draft "s <seq> <id>…" stored, "d <seq> <id> <timestamp>" duplicate, "u" unknowable, "l <ms>" its
+-- user sent too many, for so long. Behind them "b <draft> <ahead> <ms>" for each block that a node may use.
 
 local list = KEYS[1]
 local HEAD = '{"type":"message","payload":{"id":"'
@@ -48,24 +51,58 @@ end
 
 -- What came of the clientIds, all looked up before anything is written: an error here stores nothing.
 local known = {}
-for n = 2, #KEYS do
+local paying, drafts = tonumber(ARGV[7]), 8
+for n = 2, #KEYS - paying do
   known[KEYS[n]] = redis.call('GET', KEYS[n])
 end
 
+-- What a draft is answered that has to pay and can't: made only where some have to. A call brings a user one block.
+local pay
+local blocks = {}
+if paying > 0 then
+  local limit, window = tonumber(ARGV[8]), tonumber(ARGV[9])
+  local windows, given = {}, {}
+  for n = 1, paying do
+    windows[tonumber(ARGV[9 + n])] = KEYS[#KEYS - paying + n]
+  end
+  drafts = 10 + paying
+  pay = function(nth)
+    local key = windows[nth]
+    if not key then
+      return nil
+    end
+    local ahead, left = take(key, limit, window, not given[key])
+    if not ahead then
+      return 'l ' .. left
+    end
+    if ahead > 0 then
+      given[key] = true
+      blocks[#blocks + 1] = 'b ' .. nth .. ' ' .. ahead .. ' ' .. left
+    end
+    return nil
+  end
+end
+
 local answers, fresh, named = {}, {}, {}
-for n = 7, #ARGV, 5 do
+for n = drafts, #ARGV, 5 do
   local mid, body, stamp, key, formers = ARGV[n], ARGV[n + 1], ARGV[n + 2], KEYS[tonumber(ARGV[n + 3])], ARGV[n + 4]
   local answer
   local sent = key and known[key]
   if sent then
+    -- Stored by a former try, it has paid; a send that was sent before costs what any send does.
     local first = string.match(sent, '^%d+ (%S+)')
-    answer = (string.find(formers, first, 1, true) and 's ' or 'd ') .. sent
+    if string.find(formers, first, 1, true) then
+      answer = 's ' .. sent
+    else
+      answer = pay and pay(#answers) or 'd ' .. sent
+    end
   elseif formers ~= '' then
     answer = find(formers)
     if not answer and not key and not reaches_back() then
       answer = 'u'
     end
   end
+  answer = answer or (pay and pay(#answers))
   if not answer then
     local place = string.format('%.0f', seq + #fresh + 1)
     fresh[#fresh + 1] = HEAD .. mid .. '","seq":' .. place .. body
@@ -87,5 +124,8 @@ if #fresh > 0 then
   end
   -- It is stored by now: where it may not be published, the nodes find it in the list.
   redis.pcall('PUBLISH', ARGV[1], 'm' .. prev .. '\n' .. table.concat(fresh, '\n'))
+end
+for _, block in ipairs(blocks) do
+  answers[#answers + 1] = block
 end
 return answers

@@ -30,6 +30,12 @@ impl Keys {
         )
     }
 
+    /// A user's window of sends, tagged by the user: it is counted over all rooms. The length keeps the tag from
+    /// being empty, whatever braces the user's id holds.
+    pub(super) fn rate(&self, user: &UserId) -> String {
+        format!("{}rate:{{{}:{user}}}", self.prefix, user.as_str().len())
+    }
+
     /// The channel on which the room's payloads go out.
     pub(super) fn channel(&self, room: &RoomId) -> String {
         format!("{}room:{{{room}}}", self.prefix)
@@ -101,5 +107,7 @@ mod tests {
             keys.sent(&room, &user("a:b"), "c"),
             keys.sent(&room, &user("a"), "b:c")
         );
+        assert_eq!(keys.rate(&user("u1")), "chat:rate:{2:u1}");
+        assert_eq!(keys.rate(&user("}{")), "chat:rate:{2:}{}");
     }
 }

@@ -5,6 +5,7 @@
 //! The client library's own retries are not used: a failed call is repeated by whoever sent it,
 //! before anything behind it.
 
+mod answer;
 mod inbox;
 mod keys;
 mod link;
@@ -16,9 +17,8 @@ mod script;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use redis::{
     Client, Cmd, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     RedisError, Value,
@@ -30,11 +30,11 @@ use self::keys::Keys;
 use self::link::{Link, Links, answered};
 use self::script::Script;
 use super::local::Keep;
-use super::{AppendError, Deliver, Draft, Health, Outcome, REMEMBERED, Unavailable, payload};
+use super::toll::Rate;
+use super::{AppendError, Appended, Deliver, Draft, Health, REMEMBERED, Unavailable, payload};
 use crate::config::RedisConfig;
 use crate::history::{Slice, Span};
 use crate::id::{Mark, MessageId, NodeId, RoomId, Seq};
-use crate::protocol::message;
 
 /// Events that may wait to be published; more are dropped, as events that aren't kept may be.
 const EVENTS: usize = 1_024;
@@ -59,6 +59,7 @@ pub struct Driver {
 struct Shared {
     keys: Keys,
     keep: Keep,
+    rate: Option<Rate>,
     /// The channel of this node's probes.
     probe: String,
     /// The channel of what is said to all nodes.
@@ -97,13 +98,19 @@ fn client(config: &RedisConfig) -> Result<Client, RedisError> {
 }
 
 /// The way to the configured Redis, and what has to run for it. Connects to nothing yet.
-pub fn build(config: &RedisConfig, keep: Keep, node: &NodeId) -> Result<(Redis, Driver), String> {
+pub fn build(
+    config: &RedisConfig,
+    keep: Keep,
+    rate: Option<Rate>,
+    node: &NodeId,
+) -> Result<(Redis, Driver), String> {
     let client = client(config).map_err(|error| error.to_string())?;
     let keys = Keys::new(&config.prefix);
     let (probe, commands) = (keys.probe(node), keys.commands());
     let shared = Arc::new(Shared {
         keys,
         keep,
+        rate,
         probe,
         commands,
         links: Links::new(),
@@ -256,13 +263,13 @@ impl Redis {
         room: &RoomId,
         drafts: &[Draft],
         base: Option<Mark>,
-    ) -> Result<Vec<Outcome>, AppendError> {
+    ) -> Result<Appended, AppendError> {
         let Some(mut link) = self.shared.links.current() else {
             return Err(AppendError::Unavailable);
         };
         let fill = |call: &mut Cmd| self.fill_append(call, room, drafts, base);
         match self.shared.call(&mut link, Script::Append, fill).await {
-            Ok(answer) => outcomes(&answer, drafts.len()).ok_or_else(|| {
+            Ok(answer) => answer::appended(&answer, drafts.len()).ok_or_else(|| {
                 AppendError::Refused("Redis gave an answer of unknown form".to_owned())
             }),
             Err(error) => Err(self.append_error(room, &error)),
@@ -275,15 +282,30 @@ impl Redis {
             .iter()
             .filter_map(|draft| Some(keys.sent(room, &draft.user, draft.client_id.as_deref()?)))
             .collect();
-        call.arg(1 + named.len())
+        // Without a rate nobody pays, whatever a draft says.
+        let rate = self.shared.rate;
+        let pays = |draft: &Draft| draft.pays && rate.is_some();
+        let paying = drafts.iter().filter(|draft| pays(draft)).count();
+        call.arg(1 + named.len() + paying)
             .arg(keys.history(room))
             .arg(&named);
+        for draft in drafts.iter().filter(|draft| pays(draft)) {
+            call.arg(keys.rate(&draft.user));
+        }
         call.arg(keys.channel(room))
             .arg(self.shared.keep.messages)
             .arg(self.shared.keep.idle.as_secs());
         call.arg(REMEMBERED.as_secs());
         call.arg(base.map_or(0, |base| base.seq.0))
-            .arg(base.as_ref().map_or("", |base| base.id.as_str()));
+            .arg(base.as_ref().map_or("", |base| base.id.as_str()))
+            .arg(paying);
+        if let Some(rate) = rate.filter(|_| paying > 0) {
+            call.arg(rate.limit).arg(millis(rate.window));
+            let numbered = drafts.iter().enumerate();
+            for (nth, _) in numbered.filter(|(_, draft)| pays(draft)) {
+                call.arg(nth);
+            }
+        }
         let mut key = 1;
         for draft in drafts {
             call.arg(draft.id.as_str())
@@ -311,6 +333,11 @@ impl Redis {
         }
     }
 
+    /// See [`super::Broker::rate`].
+    pub fn rate(&self) -> Option<Rate> {
+        self.shared.rate
+    }
+
     /// See [`super::Broker::read`].
     pub async fn read(&self, room: &RoomId, span: Span) -> Result<Slice, Unavailable> {
         let mut link = self.shared.links.current().ok_or(Unavailable)?;
@@ -331,7 +358,7 @@ impl Redis {
             tracing::warn!(%room, %error, "can't read a room's history");
             Unavailable
         })?;
-        slice(answer).ok_or_else(|| {
+        answer::slice(answer).ok_or_else(|| {
             tracing::error!(%room, "the room's list holds something that is no message");
             Unavailable
         })
@@ -388,77 +415,6 @@ impl Redis {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        _ => None,
-    }
-}
-
-/// What `append.lua` says of each draft.
-fn outcomes(answer: &Value, count: usize) -> Option<Vec<Outcome>> {
-    let Value::Array(answers) = answer else {
-        return None;
-    };
-    let outcomes: Option<Vec<Outcome>> = answers
-        .iter()
-        .map(|answer| outcome(text(answer)?))
-        .collect();
-    outcomes.filter(|outcomes| outcomes.len() == count)
-}
-
-fn outcome(answer: &str) -> Option<Outcome> {
-    let mut words = answer.split(' ');
-    let kind = words.next()?;
-    if kind == "u" {
-        return Some(Outcome::Unknowable);
-    }
-    let mark = Mark {
-        seq: Seq(words.next()?.parse().ok()?),
-        id: MessageId::parse(words.next()?.as_bytes())?,
-    };
-    match kind {
-        "s" => Some(Outcome::Stored(mark)),
-        "d" => Some(Outcome::Duplicate(mark, words.next()?.parse().ok()?)),
-        _ => None,
-    }
-}
-
-/// What `read.lua` found.
-fn slice(answer: Value) -> Option<Slice> {
-    let Value::Array(answer) = answer else {
-        return None;
-    };
-    let mut answer = answer.into_iter();
-    let (Value::BulkString(newest), len) = (answer.next()?, answer.next()?) else {
-        return None;
-    };
-    let len: u64 = text(&len)?.parse().ok()?;
-    if len == 0 {
-        return Some(Slice {
-            messages: Vec::new(),
-            head: None,
-            oldest: Seq(1),
-        });
-    }
-    let head = message::mark(&newest)?;
-    let mut messages = Vec::with_capacity(answer.len());
-    for entry in answer {
-        let Value::BulkString(entry) = entry else {
-            return None;
-        };
-        let mark = message::mark(&entry)?;
-        if messages
-            .last()
-            .is_some_and(|(last, _): &(Mark, Bytes)| last.seq.next() != mark.seq)
-        {
-            return None;
-        }
-        messages.push((mark, Bytes::from(entry)));
-    }
-    Some(Slice {
-        messages,
-        head: Some(head),
-        oldest: Seq((head.seq.0 + 1).checked_sub(len)?),
-    })
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

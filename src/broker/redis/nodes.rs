@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value};
 
+use super::Redis;
+use super::answer::text;
 use super::link::answered;
 use super::roster::millis;
 use super::script::Script;
-use super::{Redis, text};
 use crate::broker::online::{self, member};
 use crate::broker::{Renewal, Unavailable};
 use crate::id::{Incarnation, UserId};

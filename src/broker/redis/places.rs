@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
+use super::Redis;
+use super::answer::text;
 use super::link::answered;
 use super::script::Script;
-use super::{Redis, text};
 use crate::broker::Unavailable;
 use crate::broker::places::{Ask, Entry, Number, Verdict};
 use crate::id::Incarnation;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use redis::{Cmd, RedisError, Value};
 
+use super::Redis;
+use super::answer::text;
 use super::link::answered;
 use super::script::Script;
-use super::{Redis, text};
 use crate::broker::{Unavailable, payload};
 use crate::id::{Incarnation, Mark, RoomId, Seq, ShortId, UserId};
 use crate::presence::{Change, Roster};

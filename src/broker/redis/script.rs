@@ -31,7 +31,7 @@ impl Script {
     /// Its text.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Script::Append => include_str!("append.lua"),
+            Script::Append => concat!(include_str!("toll.lua"), include_str!("append.lua")),
             Script::Read => include_str!("read.lua"),
             Script::Roster => include_str!("roster.lua"),
             Script::Beat => include_str!("beat.lua"),

@@ -178,7 +178,6 @@ mod tests {
             &b""[..],
             b"m",
             b"mshort\n{}",
-            b"e",
             b"x{}",
             b"m{}",
             b"p",

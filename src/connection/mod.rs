@@ -103,8 +103,9 @@ struct Ready {
     due: bool,
 }
 
-/// Serves a connection until it ends, and says why it did.
-pub async fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> (H, Close) {
+/// Serves a connection until it ends, and says why it did. No `async fn`: its future would hold the arguments
+/// beside the connection that they are moved into.
+pub fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> impl Future<Output = (H, Close)> {
     let now = Instant::now();
     let clocks = Heartbeat::new(now, times.heartbeat, times.slow, times.life);
     let timer = Box::pin(tokio::time::sleep_until(clocks.next(now).into()));
@@ -117,9 +118,11 @@ pub async fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> (H, Clos
         deaf: false,
         ending: None,
     };
-    let why = connection.run().await;
-    Box::pin(connection.close(why)).await;
-    (connection.handler, why)
+    async move {
+        let why = connection.run().await;
+        Box::pin(connection.close(why)).await;
+        (connection.handler, why)
+    }
 }
 
 impl<H: Handler> Connection<H> {
@@ -411,6 +414,7 @@ mod tests {
         };
         let future = serve(Wire::new(stream, b"", 16_384, metrics), session, times);
         let size = std::mem::size_of_val(&future);
-        assert!(size <= 2_048, "{size} bytes");
+        println!("{size} bytes");
+        assert!(size <= 1_280, "{size} bytes");
     }
 }

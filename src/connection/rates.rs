@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::{Session, Todo};
-use crate::broker::toll::Rate;
 use crate::hub::Hub;
 use crate::hub::peer::Note;
 use crate::id::{RoomId, UserId};
@@ -18,32 +17,38 @@ use crate::limits::window::{Refusals, Requests};
 use crate::protocol::close::Close;
 use crate::protocol::request::{ErrorCode, Parsed, Refusal, Request};
 
-/// What a connection has asked, and how often it was refused.
+/// What a connection has asked, and how often it was refused. Every idle connection has one, so what is seldom
+/// needed is boxed, and the rates are where they are for all.
 pub(super) struct Rates {
-    /// Its user's allowance of messages, and the rate behind it; `None`: any number.
-    messages: Option<(Rate, Arc<Allowance>)>,
-    refused_messages: Refusals,
-    /// `None`: any number.
-    requests: Option<Rate>,
+    /// What its user's messages are counted in; `None`: any number.
+    allowance: Option<Arc<Allowance>>,
     asked: Requests,
-    refused_requests: Refusals,
+    refused: Option<Box<Refused>>,
+}
+
+#[derive(Default)]
+struct Refused {
+    messages: Refusals,
+    requests: Refusals,
 }
 
 impl Rates {
-    /// Of a connection of that user; `requests`: how often it may ask for anything but messages.
-    pub(super) fn new(hub: &Hub, user: &UserId, requests: Option<Rate>) -> Rates {
+    /// Of a connection of that user.
+    pub(super) fn new(hub: &Hub, user: &UserId) -> Rates {
         Rates {
-            messages: hub.rate().zip(hub.allowance(user)),
-            refused_messages: Refusals::default(),
-            requests,
+            allowance: hub.allowance(user),
             asked: Requests::default(),
-            refused_requests: Refusals::default(),
+            refused: None,
         }
     }
 
     /// The allowance that the user's messages are counted in.
     pub(super) fn allowance(&self) -> Option<&Arc<Allowance>> {
-        self.messages.as_ref().map(|(_, allowance)| allowance)
+        self.allowance.as_ref()
+    }
+
+    fn refused(&mut self) -> &mut Refused {
+        self.refused.get_or_insert_default()
     }
 }
 
@@ -66,12 +71,12 @@ impl Session {
 
     /// One request more.
     pub(super) fn count_request(&mut self) -> Result<(), Duration> {
-        let Some(rate) = self.rates.requests else {
+        let Some(rate) = self.bounds.rate else {
             return Ok(());
         };
         let now = Instant::now();
         let taken = self.rates.asked.take(rate, now);
-        if taken.is_err() && self.rates.refused_requests.count(rate, now) {
+        if taken.is_err() && self.rates.refused().requests.count(rate, now) {
             self.end_flood();
         }
         taken
@@ -100,8 +105,8 @@ impl Session {
 
     /// A message into that room is one too many.
     pub(super) fn refuse_message(&mut self, room: &RoomId, left: Duration) -> Refusal {
-        if let Some((rate, _)) = self.rates.messages
-            && self.rates.refused_messages.count(rate, Instant::now())
+        if let Some(rate) = self.hub.rate()
+            && self.rates.refused().messages.count(rate, Instant::now())
         {
             self.end_flood();
         }

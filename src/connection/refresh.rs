@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::lane::Ask;
 use super::session::{Session, Todo};
 use crate::auth::{Denied, Grants, Identity, Refused, Verdict, Verifier};
+use crate::clock::now_ms;
 use crate::config::Secret;
 use crate::hub::peer::Note;
 use crate::id::RoomId;
@@ -28,11 +29,11 @@ use crate::protocol::request::{ErrorCode, Parsed, Refusal, Request, RequestId};
 
 /// What a connection may do and until when, and who judges its next token.
 pub struct Pass {
-    /// As the newest token has it.
-    identity: Identity,
+    /// What the newest token grants.
+    grants: Grants,
     verifier: Verifier,
-    /// Whether it is new since the connection's clock was set.
-    renewed: bool,
+    /// When it ends, in Unix milliseconds, where it is new since the connection's clock was set.
+    renewed: Option<u64>,
     next: Option<Box<Next>>,
 }
 
@@ -48,20 +49,20 @@ impl Pass {
     /// Of a connection that was let in with this identity.
     pub fn new(identity: Identity, verifier: Verifier) -> Pass {
         Pass {
-            identity,
+            grants: identity.grants,
             verifier,
-            renewed: false,
+            renewed: None,
             next: None,
         }
     }
 
     pub(super) fn grants(&self) -> &Grants {
-        &self.identity.grants
+        &self.grants
     }
 
     pub(super) fn new_life(&mut self) -> Option<Duration> {
-        let renewed = std::mem::take(&mut self.renewed);
-        renewed.then(|| self.identity.life_left())
+        let ends = self.renewed.take()?;
+        Some(Duration::from_millis(ends.saturating_sub(now_ms())))
     }
 }
 
@@ -151,16 +152,16 @@ impl Session {
             lifetime: PhantomData,
         };
         event::put_event(out, &refreshed, id);
-        let before = std::mem::replace(&mut self.pass.identity, identity);
-        self.pass.renewed = true;
-        if before.grants != self.pass.identity.grants {
+        self.pass.renewed = Some(identity.expires_at_ms());
+        let before = std::mem::replace(&mut self.pass.grants, identity.grants);
+        if before != self.pass.grants {
             self.leave_what_is_not_granted();
         }
         Ok(())
     }
 
     fn leave_what_is_not_granted(&mut self) {
-        let grants = &self.pass.identity.grants;
+        let grants = &self.pass.grants;
         let lost = self.lanes.iter().filter(|(_, lane)| {
             let granted = grants.allow(lane.room.id.as_str());
             lane.member.is_some() && !granted
@@ -171,10 +172,14 @@ impl Session {
 
     /// Ends the membership in that slot. The client is told piece by piece, as replies leave.
     fn put_out(&mut self, slot: usize) {
+        let Some(room) = self.lanes.get(slot).map(|lane| lane.room.clone()) else {
+            return;
+        };
+        // It isn't typing there any more, whatever is still to come for the lane.
+        self.stop_typing(slot);
         let Some(lane) = self.lanes.get_mut(slot) else {
             return;
         };
-        let room = lane.room.clone();
         let member = lane.member.take();
         if let Some(asking) = &mut lane.asking {
             asking.ask = Ask::Withdrawn;

@@ -85,7 +85,7 @@ impl Session {
     pub fn new(hub: Hub, peer: Arc<Peer>, pass: Pass, bounds: Bounds) -> Session {
         hub.connect(peer.clone());
         Session {
-            rates: Rates::new(&hub, &peer.identity.user, bounds.rate),
+            rates: Rates::new(&hub, &peer.identity.user),
             held: Held::default(),
             hub,
             peer,

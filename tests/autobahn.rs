@@ -220,7 +220,7 @@ impl Outflow for Echo {
     fn fill(&mut self, _: &mut Vec<u8>, _: usize) -> bool {
         false
     }
-    fn settle(&mut self, _: &[u8], taken: usize) -> usize {
+    fn settle(&mut self, _: &[u8], taken: usize, _: bool) -> usize {
         taken
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::toll::{Block, Rate, Taken, Tallies};
+use super::toll::{Block, Pays, Rate, Taken, Tallies};
 use super::{Appended, Deliver, Draft, Outcome, REMEMBERED, Renewal, online, payload};
 use crate::history::{Capped, Slice, Span};
 use crate::id::{Incarnation, Mark, RoomId, Seq, ShortId, UserId};
@@ -136,10 +136,15 @@ impl Local {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut blocks: Vec<Block> = Vec::new();
         for (nth, draft) in drafts.iter().enumerate() {
-            outcomes.push(match self.pay(nth, drafts, &mut blocks, now) {
-                Ok(()) => room.store(draft, &mut stored, self.keep, now),
-                Err(left) => Outcome::Limited(left),
-            });
+            // What is stored already pays nothing, and is never called one too many.
+            let outcome = room.sent_before(draft).map_or_else(
+                || match self.pay(nth, draft, &mut blocks, now) {
+                    Ok(()) => Outcome::Stored(room.store(draft, &mut stored, self.keep, now)),
+                    Err(left) => Outcome::Limited(left),
+                },
+                |(mark, timestamp)| Outcome::Duplicate(mark, timestamp),
+            );
+            outcomes.push(outcome);
         }
         if !stored.is_empty() {
             up.deliver(
@@ -150,23 +155,22 @@ impl Local {
         Appended { outcomes, blocks }
     }
 
-    /// Counts a draft into its user's window, where it pays; the first of a user's brings a block.
+    /// Counts a draft into its user's window, where it pays.
     fn pay(
         &self,
         nth: usize,
-        drafts: &[Draft],
+        draft: &Draft,
         blocks: &mut Vec<Block>,
         now: Instant,
     ) -> Result<(), Duration> {
-        let draft = drafts.get(nth).filter(|draft| draft.pays);
-        let (Some(tallies), Some(draft)) = (&self.tallies, draft) else {
+        let Some(tallies) = self
+            .tallies
+            .as_ref()
+            .filter(|_| draft.pays != Pays::Nothing)
+        else {
             return Ok(());
         };
-        let is_first = !blocks
-            .iter()
-            .filter_map(|block| drafts.get(block.nth))
-            .any(|other| other.user == draft.user);
-        match tallies.take(&draft.user, now, is_first) {
+        match tallies.take(&draft.user, now, draft.pays == Pays::WithBlock) {
             Taken::Out(left) => Err(left),
             Taken::In(0, _) => Ok(()),
             Taken::In(ahead, left) => {
@@ -297,28 +301,22 @@ impl Room {
         }
     }
 
-    fn store(
-        &mut self,
-        draft: &Draft,
-        stored: &mut Vec<Bytes>,
-        keep: Keep,
-        now: Instant,
-    ) -> Outcome {
-        let key = draft
-            .client_id
-            .clone()
-            .map(|client_id| (draft.user.clone(), client_id));
-        if let Some((mark, timestamp)) = key.as_ref().and_then(|key| self.sent.known.get(key)) {
-            return Outcome::Duplicate(*mark, *timestamp);
-        }
+    /// The message that this one repeats, by its `clientId`.
+    fn sent_before(&self, draft: &Draft) -> Option<(Mark, u64)> {
+        let key = (draft.user.clone(), draft.client_id.clone()?);
+        self.sent.known.get(&key).copied()
+    }
+
+    fn store(&mut self, draft: &Draft, stored: &mut Vec<Bytes>, keep: Keep, now: Instant) -> Mark {
         let seq = self.log.head().map_or(Seq(1), |head| head.seq.next());
         let mark = Mark { seq, id: draft.id };
         let entry = Bytes::from(message::entry(mark, &draft.body));
         self.log.push(mark, entry.clone(), keep.messages);
         stored.push(entry);
-        if let Some(key) = key {
+        if let Some(client_id) = draft.client_id.clone() {
+            let key = (draft.user.clone(), client_id);
             self.sent.remember(key, mark, draft.timestamp, now);
         }
-        Outcome::Stored(mark)
+        mark
     }
 }

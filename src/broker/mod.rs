@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::places::{Ask, Entry, Number, Verdict};
-use self::toll::{Block, Rate};
+use self::toll::{Block, Pays, Rate};
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
 use crate::id::{Incarnation, Mark, MessageId, RoomId, UserId};
@@ -63,8 +63,8 @@ pub struct Draft {
     pub timestamp: u64,
     /// The envelope from the place on, see [`crate::protocol::message`].
     pub body: Vec<u8>,
-    /// Whether it counts into its user's window now; otherwise it was paid from a block, see [`toll`].
-    pub pays: bool,
+    /// What it costs its user now; nothing where it was paid from a block, see [`toll`].
+    pub pays: Pays,
 }
 
 impl Draft {

@@ -3,10 +3,12 @@
 //! ever counted twice or late; the price is that around the edge of two windows up to twice the limit
 //! may pass in less than a window's time.
 //!
-//! A call of the broker is made anyway, so a draft pays within it. With what it pays for itself the
-//! broker gives the node a **block** ahead for that user: a sixteenth of what is left in the window, so
-//! that what lies unused on a node the user has turned away from is little (at most 6.25 % of the limit a
-//! node). The user's next sends there are paid from the block, and nothing is asked or counted elsewhere.
+//! A call of the broker is made anyway, so a draft pays within it. With what it pays for itself a draft may ask for a
+//! **block** ahead for its node: a sixteenth of what is left in the window, so that what lies unused on a node the
+//! user has turned away from is little (at most 6.25 % of the limit a node, as a node asks for one block of a user
+//! at a time). The user's next sends there are paid from the block, and nothing is asked or counted elsewhere.
+//!
+//! A send whose `clientId` is known pays nothing: what is stored is never called one too many.
 //!
 //! `redis/toll.lua` does in Redis what [`Tally::take`] does here.
 
@@ -33,6 +35,17 @@ impl Rate {
     pub fn new(limit: u32, window: Duration) -> Option<Rate> {
         (limit > 0).then_some(Rate { limit, window })
     }
+}
+
+/// What a draft has to pay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pays {
+    /// It was counted before.
+    Nothing,
+    /// One.
+    One,
+    /// One, and a block ahead if there is one.
+    WithBlock,
 }
 
 /// What a paying draft brought beside its outcome.

@@ -72,13 +72,13 @@ impl JwtConfig {
 
 fn public_keys(reader: &Reader<'_>) -> Result<Vec<PublicKey>, ConfigError> {
     let name = var::JWT_PUBLIC_KEY_FILE.name;
-    let Some(path) = reader.set(name) else {
+    let Some(path) = reader.path(var::JWT_PUBLIC_KEY_FILE)? else {
         return Ok(Vec::new());
     };
-    let shown: String = path.chars().take(MAX_SHOWN).collect();
+    let shown: String = path.to_string_lossy().chars().take(MAX_SHOWN).collect();
     let refuse =
         |why: &dyn fmt::Display| ConfigError::new(name, format_args!("names {shown:?}: {why}"));
-    let file = read_file(Path::new(&path)).map_err(|error| refuse(&error))?;
+    let file = read_file(&path).map_err(|error| refuse(&error))?;
     if file.len() as u64 > MAX_KEY_FILE {
         return Err(refuse(&"it is larger than 256 KiB"));
     }

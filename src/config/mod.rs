@@ -94,7 +94,7 @@ pub struct Config {
     pub rate_limit_window: Duration,
     /// Other requests of one connection in one window, up to 1,000,000; 0 is off.
     pub rate_limit_requests: u32,
-    /// What an operator shows, at least [`MIN_API_KEY`] bytes; without one there are no operator's routes.
+    /// What an operator shows, [`MIN_API_KEY`] to 256 visible ASCII characters; without one there are no operator's routes.
     pub api_key: Option<Secret>,
     /// What a reader of `/metrics` must bring, 1 to 256 visible ASCII characters; `None`: anyone may.
     pub metrics_token: Option<Secret>,
@@ -164,8 +164,8 @@ impl Config {
             rate_limit_messages: reader.whole(var::RATE_LIMIT_MESSAGES, 0..=1_000_000)?,
             rate_limit_window: reader.duration(var::RATE_LIMIT_WINDOW, WAITS)?,
             rate_limit_requests: reader.whole(var::RATE_LIMIT_REQUESTS, 0..=1_000_000)?,
-            api_key: reader.secret(var::API_KEY, MIN_API_KEY)?,
-            metrics_token: reader.bearer(var::METRICS_TOKEN)?,
+            api_key: reader.bearer(var::API_KEY, MIN_API_KEY)?,
+            metrics_token: reader.bearer(var::METRICS_TOKEN, 1)?,
             node_id: node_id(reader)?,
             log_level: log_level(reader)?,
             log_format: log_format(reader)?,

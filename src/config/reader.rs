@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::variables::Variable;
@@ -179,6 +180,22 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A file's path; `None` where unset. What is the file's content by mistake may be a private key, so it isn't
+    /// shown.
+    pub(super) fn path(&self, variable: Variable) -> Result<Option<PathBuf>, ConfigError> {
+        match self.set(variable.name) {
+            Some(value)
+                if value.len() > MAX_PATH
+                    || value.contains("-----BEGIN")
+                    || value.contains(char::is_control) =>
+            {
+                let problem = "holds what is no path (not shown); it takes the path of a PEM file";
+                Err(ConfigError::new(variable.name, problem))
+            }
+            value => Ok(value.map(PathBuf::from)),
+        }
+    }
+
     /// A secret of `least` bytes or more; `None` where unset.
     pub(super) fn secret(
         &self,
@@ -198,18 +215,24 @@ impl<'a> Reader<'a> {
     }
 
     /// A secret that callers bring as `Authorization: Bearer`, so of characters that a header carries as
-    /// they are; `None` where unset.
-    pub(super) fn bearer(&self, variable: Variable) -> Result<Option<Secret>, ConfigError> {
+    /// they are, and of `least` of them; `None` where unset.
+    pub(super) fn bearer(
+        &self,
+        variable: Variable,
+        least: usize,
+    ) -> Result<Option<Secret>, ConfigError> {
+        let lengths = least..=MAX_BEARER;
         match self.set(variable.name) {
             Some(value)
-                if value.len() > MAX_BEARER || !value.bytes().all(|b| b.is_ascii_graphic()) =>
+                if !lengths.contains(&value.len())
+                    || !value.bytes().all(|b| b.is_ascii_graphic()) =>
             {
+                let held = value.len();
+                let takes =
+                    format_args!("it takes {least} to {MAX_BEARER} visible ASCII characters");
                 Err(ConfigError::new(
                     variable.name,
-                    format_args!(
-                        "holds {} bytes (not shown); it takes 1 to {MAX_BEARER} visible ASCII characters",
-                        value.len()
-                    ),
+                    format_args!("holds {held} bytes (not shown); {takes}"),
                 ))
             }
             value => Ok(value.map(Secret::new)),
@@ -219,6 +242,8 @@ impl<'a> Reader<'a> {
 
 /// Longest secret that goes into a header, in bytes.
 const MAX_BEARER: usize = 256;
+/// Longest path, in bytes.
+const MAX_PATH: usize = 4096;
 
 fn duration_takes(range: &RangeInclusive<Duration>) -> String {
     format!(

@@ -5,13 +5,10 @@ use super::reader::{ConfigError, Reader};
 use super::variables as var;
 use crate::tls::{TlsFiles, Which};
 
-/// Longest path in bytes.
-const MAX_PATH: usize = 4096;
-
 /// Reads both variables; `None` where neither is set.
 pub(super) fn read(reader: &Reader<'_>) -> Result<Option<TlsFiles>, ConfigError> {
-    let certificate = reader.text(var::TLS_CERT_FILE, MAX_PATH)?;
-    let key = reader.text(var::TLS_KEY_FILE, MAX_PATH)?;
+    let certificate = reader.path(var::TLS_CERT_FILE)?;
+    let key = reader.path(var::TLS_KEY_FILE)?;
     let lonely = |missing: var::Variable, set: var::Variable| {
         let problem = format!("is not set; beside {} it takes a path", set.name);
         ConfigError::new(missing.name, problem)
@@ -20,10 +17,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<Option<TlsFiles>, ConfigError>
         (None, None) => return Ok(None),
         (Some(_), None) => return Err(lonely(var::TLS_KEY_FILE, var::TLS_CERT_FILE)),
         (None, Some(_)) => return Err(lonely(var::TLS_CERT_FILE, var::TLS_KEY_FILE)),
-        (Some(certificate), Some(key)) => TlsFiles {
-            certificate: certificate.into(),
-            key: key.into(),
-        },
+        (Some(certificate), Some(key)) => TlsFiles { certificate, key },
     };
     files.check().map_err(|error| {
         let (variable, path, takes) = match error.which {

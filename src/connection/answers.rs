@@ -198,12 +198,16 @@ impl Session {
         let room = lane.room.id.clone();
         let (mark, timestamp, duplicate) = match receipt.fate {
             Fate::Known(Outcome::Stored(mark)) => (mark, receipt.timestamp, false),
-            Fate::Known(Outcome::Duplicate(mark, timestamp)) => (mark, timestamp, true),
+            Fate::Known(Outcome::Duplicate(mark, timestamp)) => {
+                // It cost its user nothing, so it counts as what else is asked; and is answered in any case.
+                let _ = self.count_request();
+                (mark, timestamp, true)
+            }
             Fate::Known(Outcome::Unknowable) => return Some(Close::Internal),
             Fate::Known(Outcome::Limited(left)) => {
                 let refusal = self.refuse_message(&room, left);
                 self.refuse(&refusal, receipt.id.as_ref(), out);
-                self.todo.push_back(Todo::GoOn(receipt.slot));
+                self.after_send(receipt.slot);
                 return None;
             }
             Fate::Unavailable | Fate::Refused => {

@@ -348,7 +348,7 @@ impl Outflow for NoOutflow {
         false
     }
 
-    fn settle(&mut self, filled: &[u8], _: usize) -> usize {
+    fn settle(&mut self, filled: &[u8], _: usize, _: bool) -> usize {
         filled.len()
     }
 }
@@ -414,7 +414,6 @@ mod tests {
         };
         let future = serve(Wire::new(stream, b"", 16_384, metrics), session, times);
         let size = std::mem::size_of_val(&future);
-        println!("{size} bytes");
         assert!(size <= 1_280, "{size} bytes");
     }
 }

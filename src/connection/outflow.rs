@@ -145,9 +145,27 @@ impl Cursors {
     }
 
     /// Sets cursors back to what was not taken; see [`super::wire::Outflow::settle`].
-    pub(super) fn settle(&mut self, lanes: &mut Slab<Lane>, filled: &[u8], taken: usize) -> usize {
+    pub(super) fn settle(
+        &mut self,
+        lanes: &mut Slab<Lane>,
+        filled: &[u8],
+        taken: usize,
+        full: bool,
+    ) -> usize {
+        let end = self.set_back(lanes, filled, taken);
+        self.chunks.clear();
+        if full {
+            // It may stay so: what was read for this client isn't kept for it.
+            let members = lanes.iter_mut();
+            members
+                .filter_map(|(_, lane)| lane.member.as_mut())
+                .for_each(Member::let_go_of_past);
+        }
+        end
+    }
+
+    fn set_back(&mut self, lanes: &mut Slab<Lane>, filled: &[u8], taken: usize) -> usize {
         if taken >= filled.len() {
-            self.chunks.clear();
             return taken;
         }
         let (mut stop, mut end) = (filled.len(), taken);
@@ -168,12 +186,6 @@ impl Cursors {
             }
             stop = start;
         }
-        self.chunks.clear();
-        // A socket that is full may stay so: what was read for this client isn't kept for it.
-        lanes
-            .iter_mut()
-            .filter_map(|(_, lane)| lane.member.as_mut())
-            .for_each(Member::let_go_of_past);
         end
     }
 }

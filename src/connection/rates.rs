@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::{Session, Todo};
+use crate::broker::toll::Pays;
 use crate::hub::Hub;
 use crate::hub::peer::Note;
 use crate::id::{RoomId, UserId};
@@ -90,15 +91,18 @@ impl Session {
         }
     }
 
-    /// Whether its user may send a message into that room now; and whether the broker shall count it.
-    pub(super) fn may_send(&mut self, room: &RoomId) -> Result<bool, Refusal> {
+    /// Whether its user may send a message into that room now; and what it pays the broker. One that has a
+    /// `clientId` (`named`) is asked of the broker also where there were too many: it may be stored already.
+    pub(super) fn may_send(&mut self, room: &RoomId, named: bool) -> Result<Pays, Refusal> {
         let pass = match self.rates.allowance() {
             Some(allowance) => allowance.take(Instant::now()),
             None => Pass::Paid,
         };
         match pass {
-            Pass::Paid => Ok(false),
-            Pass::Pays => Ok(true),
+            Pass::Paid => Ok(Pays::Nothing),
+            Pass::Pays(pays) => Ok(pays),
+            // Such a try isn't free: it counts as a request.
+            Pass::Wait(_) if named && self.count_request().is_ok() => Ok(Pays::One),
             Pass::Wait(left) => Err(self.refuse_message(room, left)),
         }
     }

@@ -146,7 +146,7 @@ impl Session {
 
     fn send(&mut self, send: &Send, id: Option<&RequestId>, weight: usize) -> Result<(), Refusal> {
         let slot = self.member_slot(&send.room)?;
-        let pays = match self.may_send(&send.room) {
+        let pays = match self.may_send(&send.room, send.client_id.is_some()) {
             Ok(pays) => pays,
             Err(refusal) => return self.refuse_behind(slot, refusal, id, weight),
         };

@@ -281,9 +281,9 @@ impl Outflow for Session {
         more
     }
 
-    fn settle(&mut self, filled: &[u8], taken: usize) -> usize {
-        self.full = taken < filled.len();
-        self.cursors.settle(&mut self.lanes, filled, taken)
+    fn settle(&mut self, filled: &[u8], taken: usize, full: bool) -> usize {
+        self.full = full;
+        self.cursors.settle(&mut self.lanes, filled, taken, full)
     }
 }
 

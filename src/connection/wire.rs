@@ -26,6 +26,8 @@ const READ: usize = 16 * 1024;
 const WRITE: usize = 64 * 1024;
 /// The codec's own buffer: one short frame. A longer frame gets its room when its header is read.
 const CODEC_BUFFER: usize = 256;
+/// A fragment of one byte takes so many: its header of two, and a mask of four (RFC 6455, section 5.2).
+const FRAGMENT: u64 = 7;
 /// A reply buffer of more than that isn't kept when it is empty.
 const KEPT_REPLIES: usize = 512;
 /// The thread's write buffer isn't kept when one long frame has made it larger than that.
@@ -37,9 +39,10 @@ const WRITES_A_TURN: usize = 4;
 pub trait Outflow {
     /// Copies whole frames into `out`, about `budget` bytes. Whether there is more.
     fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool;
-    /// Of the bytes of the last `fill`, the socket took `taken`. What it didn't take comes again with
-    /// the next `fill`, but for the rest of a frame that was begun: gives where that frame ends.
-    fn settle(&mut self, filled: &[u8], taken: usize) -> usize;
+    /// Of the bytes of the last `fill`, the socket took `taken`, and is `full` now or not (under TLS it may
+    /// be though all was taken). What it didn't take comes again with the next `fill`, but for the rest
+    /// of a frame that was begun: gives where that frame ends.
+    fn settle(&mut self, filled: &[u8], taken: usize, full: bool) -> usize;
 }
 
 /// What a peer sends: a message, put together from its fragments, or a frame that carries none.
@@ -49,7 +52,7 @@ pub enum Incoming<'a> {
     Text(&'a [u8]),
     /// Any bytes.
     Binary(&'a [u8]),
-    /// A ping, which the codec answers, or a pong.
+    /// A ping, which the codec answers, a pong, or fragments of which no message becomes.
     Control,
 }
 
@@ -139,6 +142,9 @@ pub struct Wire {
     stopped: bool,
     /// Bytes of a frame of which the socket took a part that it has yet to take.
     begun: usize,
+    /// Bytes read since the last message, and how many a message takes at most, in fragments of a byte each.
+    quiet: u64,
+    longest: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -167,6 +173,8 @@ impl Wire {
             rest: Vec::new(),
             stopped: false,
             begun: 0,
+            quiet: 0,
+            longest: FRAGMENT * max_frame as u64 + READ as u64,
             metrics,
         }
     }
@@ -217,8 +225,13 @@ impl Wire {
         };
         let pipe = self.codec.get_mut();
         (pipe.input, pipe.read, pipe.end) = (input, 0, read);
+        self.quiet += read as u64;
         let outcome = self.read_messages(&mut take);
         INPUT.set(self.codec.get_mut().keep_unread());
+        // Fragments without end, of which the codec tells nothing: they aren't free either.
+        if outcome.is_ok() && self.quiet > self.longest {
+            self.stopped |= !take(Incoming::Control, self.replies());
+        }
         outcome.map(|()| read > 0)
     }
 
@@ -235,6 +248,7 @@ impl Wire {
                 Err(error) => break Err(why(&error)),
             };
             received += u64::from(message.is_text() || message.is_binary());
+            self.quiet = 0;
             let more = match message {
                 Message::Text(text) => take(Incoming::Text(text.as_bytes()), self.replies()),
                 Message::Binary(bytes) => take(Incoming::Binary(&bytes), self.replies()),
@@ -334,11 +348,12 @@ impl Wire {
             return Ok(Sent::All);
         }
         self.count(output, own, taken);
-        self.settle(outflow, output, own, taken);
-        Ok(match taken {
-            taken if behind || taken < output.len() => Sent::Blocked(moved),
-            _ if more => Sent::More,
-            _ => Sent::All,
+        let full = behind || taken < output.len();
+        self.settle(outflow, output, own, (taken, full));
+        Ok(match more {
+            _ if full => Sent::Blocked(moved),
+            true => Sent::More,
+            false => Sent::All,
         })
     }
 
@@ -384,14 +399,20 @@ impl Wire {
     }
 
     /// Notes that the socket took the first `taken` bytes of `output`, of which `own` were the rest and
-    /// the replies.
-    fn settle(&mut self, outflow: &mut impl Outflow, output: &[u8], own: usize, taken: usize) {
+    /// the replies, and whether it is full now.
+    fn settle(
+        &mut self,
+        outflow: &mut impl Outflow,
+        output: &[u8],
+        own: usize,
+        (taken, full): (usize, bool),
+    ) {
         let filled = output.get(own..).unwrap_or_default();
         if taken < own {
             let of_rest = taken.min(self.rest.len());
             self.rest.drain(..of_rest);
             self.replies().drain(..taken - of_rest);
-            outflow.settle(filled, 0);
+            outflow.settle(filled, 0, full);
             return;
         }
         let of_replies = own - self.rest.len();
@@ -401,7 +422,7 @@ impl Wire {
         if replies.is_empty() && replies.capacity() > KEPT_REPLIES {
             *replies = Vec::new();
         }
-        let end = outflow.settle(filled, taken - own);
+        let end = outflow.settle(filled, taken - own, full);
         self.rest
             .extend_from_slice(filled.get(taken - own..end).unwrap_or_default());
         if self.rest.is_empty() {

@@ -25,6 +25,9 @@ pub fn of_upgrade(request: &Request) -> Result<String, Denied> {
         return Ok(token);
     }
     let headers = request.headers();
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Denied::SEVERAL);
+    }
     if let Some(token) = bearer::of(headers).and_then(|token| std::str::from_utf8(token).ok()) {
         return Ok(token.to_owned());
     }

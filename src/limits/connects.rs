@@ -99,7 +99,13 @@ impl Connects {
     /// The broker's window of that address ends after `left`; and it is `closed`, or not yet.
     pub(super) fn told(&self, source: Source, left: Duration, closed: bool, now: Instant) {
         if let Some(window) = self.shard(source).windows.get_mut(&source) {
-            window.ends = now + left.min(self.length);
+            let ends = now + left.min(self.length);
+            // One that ends so much later is the broker's next: what was counted here was in the one before. It
+            // is only the broker who says that it is full.
+            if window.ends <= now || ends > window.ends + self.length / 2 {
+                (window.count, window.closed) = (1, false);
+            }
+            window.ends = ends;
             window.closed |= closed;
         }
     }

@@ -32,9 +32,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::broker::toll::Rate;
+use crate::broker::toll::{Pays, Rate};
 use crate::id::UserId;
 
+/// A block that was asked for so long ago won't come: the window had none left, or the call failed.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Maps that users are spread over.
 const SHARDS: usize = 64;
 /// The broker's clock may be so much further than it says: it counts in milliseconds.
@@ -43,7 +45,15 @@ const TICK: Duration = Duration::from_millis(1);
 /// What this node may let one user send.
 #[derive(Default, Debug)]
 pub struct Allowance {
-    known: Mutex<Known>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct State {
+    known: Known,
+    /// When a block was asked for that hasn't come. One at a time: a user who sends into sixty rooms at once would
+    /// be given a sixteenth of what is left for each, and find nothing left.
+    asked: Option<Instant>,
 }
 
 /// What the broker said last; what is over counts as `Unknown`.
@@ -63,9 +73,21 @@ pub enum Pass {
     /// It may; it is paid.
     Paid,
     /// The broker will say: it pays there.
-    Pays,
+    Pays(Pays),
     /// It may not; so much later it may.
     Wait(Duration),
+}
+
+impl State {
+    /// What a send pays of which nothing is known: with a block, unless one is on its way.
+    fn ask(&mut self, now: Instant) -> Pays {
+        let is_coming = |asked: Instant| now.saturating_duration_since(asked) < ASK_AGAIN;
+        if self.asked.is_some_and(is_coming) {
+            return Pays::One;
+        }
+        self.asked = Some(now);
+        Pays::WithBlock
+    }
 }
 
 impl Known {
@@ -79,17 +101,17 @@ impl Known {
 }
 
 impl Allowance {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // One value is written, whole.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Values are written whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One message that the user wants to send now.
     pub fn take(&self, now: Instant) -> Pass {
-        let mut known = self.known();
-        *known = known.at(now);
-        match &mut *known {
-            Known::Unknown => Pass::Pays,
+        let mut state = self.state();
+        state.known = state.known.at(now);
+        match &mut state.known {
+            Known::Unknown => Pass::Pays(state.ask(now)),
             Known::Ahead(ahead, _) => {
                 *ahead -= 1;
                 Pass::Paid
@@ -101,7 +123,9 @@ impl Allowance {
     /// A call that was made then brought a block; its window still lasted `left` when it was counted.
     pub fn grant(&self, ahead: u32, called: Instant, left: Duration, now: Instant) {
         let until = called + left.saturating_sub(TICK);
-        let mut known = self.known();
+        let mut state = self.state();
+        state.asked = None;
+        let known = &mut state.known;
         // A block of an earlier window is over when one of the next arrives, and one that arrives late is over
         // by itself: so what is valid together is of one window, and adds up.
         *known = match (known.at(now), Known::Ahead(ahead, until).at(now)) {
@@ -116,7 +140,9 @@ impl Allowance {
     /// A call that was made then was told that the window, which still lasted `left`, is used up.
     pub fn bar(&self, called: Instant, left: Duration, now: Instant) {
         let barred = Known::Barred(called + left.saturating_sub(TICK), now + left);
-        let mut known = self.known();
+        let mut state = self.state();
+        state.asked = None;
+        let known = &mut state.known;
         // What is paid may be used, whatever was refused beside it.
         if !matches!(known.at(now), Known::Ahead(..)) {
             *known = barred;
@@ -166,7 +192,8 @@ impl Allowances {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut shard = self.shard(number);
         shard.retain(|_, allowance| {
-            Arc::strong_count(allowance) > 1 || !matches!(allowance.known().at(now), Known::Unknown)
+            Arc::strong_count(allowance) > 1
+                || !matches!(allowance.state().known.at(now), Known::Unknown)
         });
         if shard.capacity() > 4 * shard.len() + SHARDS {
             shard.shrink_to_fit();
@@ -179,6 +206,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const PAYS: Pass = Pass::Pays(Pays::WithBlock);
     const MS: Duration = Duration::from_millis(1);
 
     fn user(id: &str) -> UserId {
@@ -188,15 +216,16 @@ mod tests {
     #[test]
     fn a_block_is_used_up_or_runs_out() {
         let (allowance, now) = (Allowance::default(), Instant::now());
-        assert_eq!(allowance.take(now), Pass::Pays);
+        assert_eq!(allowance.take(now), PAYS);
+        assert_eq!(allowance.take(now), Pass::Pays(Pays::One));
         allowance.grant(2, now, 10 * SECOND, now + SECOND);
         let late = now + 10 * SECOND - 2 * MS;
         assert_eq!(allowance.take(now + SECOND), Pass::Paid);
         assert_eq!(allowance.take(late), Pass::Paid);
-        assert_eq!(allowance.take(late), Pass::Pays);
+        assert_eq!(allowance.take(late), PAYS);
         allowance.grant(2, now, 10 * SECOND, late);
         // The call was made at `now` at the earliest, and the broker's millisecond may have been nearly over.
-        assert_eq!(allowance.take(late + MS), Pass::Pays);
+        assert_eq!(allowance.take(late + MS), PAYS);
     }
 
     #[test]
@@ -207,7 +236,7 @@ mod tests {
         allowance.grant(5, now, SECOND, now + SECOND);
         allowance.grant(0, now, 20 * SECOND, now + SECOND);
         let taken = (0..4).map(|_| allowance.take(now + 2 * SECOND));
-        let expected = [Pass::Paid, Pass::Paid, Pass::Pays, Pass::Pays];
+        let expected = [Pass::Paid, Pass::Paid, PAYS, Pass::Pays(Pays::One)];
         assert_eq!(taken.collect::<Vec<_>>(), expected);
     }
 
@@ -221,7 +250,7 @@ mod tests {
             allowance.take(now + 5 * SECOND - 2 * MS),
             Pass::Wait(SECOND + 2 * MS)
         );
-        assert_eq!(allowance.take(now + 5 * SECOND - MS), Pass::Pays);
+        assert_eq!(allowance.take(now + 5 * SECOND - MS), PAYS);
     }
 
     #[test]

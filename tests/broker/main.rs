@@ -30,6 +30,7 @@ mod unknown_fate;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use piazza::broker::toll::Pays;
 use piazza::broker::{self, Broker, Deliver, Draft};
 use piazza::config::Config;
 use piazza::id::{MessageId, RoomId, UserId};
@@ -172,6 +173,6 @@ fn draft(room: &RoomId, user: &str, text: &str, client_id: Option<&str>) -> Draf
         client_id: client_id.map(Into::into),
         timestamp: 7,
         body,
-        pays: false,
+        pays: Pays::Nothing,
     }
 }

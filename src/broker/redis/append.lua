@@ -4,7 +4,8 @@
 --       its user's window
 -- ARGV  1: channel   2: messages kept   3: seconds an idle list lives   4: seconds a clientId is remembered
 --       5, 6: place and id of the newest message known before the first try (0 and '' if none)
---       7: how many drafts pay; where some do: their limit, their window in milliseconds, their numbers
+--       7: how many drafts pay; where some do: their limit, their window in milliseconds, and the number of each,
+--       with a 'b' behind it where it is to bring a block
 --       then five for each draft: id, body, timestamp, index of its clientId key in KEYS (0: none),
 --       ids of former tries parted by spaces
 -- Gives for each draft "s <seq> <id>…" stored, "d <seq> <id> <timestamp>" duplicate, "u" unknowable, "l <ms>" its
@@ -56,14 +57,15 @@ for n = 2, #KEYS - paying do
   known[KEYS[n]] = redis.call('GET', KEYS[n])
 end
 
--- What a draft is answered that has to pay and can't: made only where some have to. A call brings a user one block.
+-- What a draft is answered that has to pay and can't: made only where some have to.
 local pay
 local blocks = {}
 if paying > 0 then
   local limit, window = tonumber(ARGV[8]), tonumber(ARGV[9])
-  local windows, given = {}, {}
+  local windows, with_block = {}, {}
   for n = 1, paying do
-    windows[tonumber(ARGV[9 + n])] = KEYS[#KEYS - paying + n]
+    local nth, b = string.match(ARGV[9 + n], '^(%d+)(b?)$')
+    windows[tonumber(nth)], with_block[tonumber(nth)] = KEYS[#KEYS - paying + n], b == 'b'
   end
   drafts = 10 + paying
   pay = function(nth)
@@ -71,12 +73,11 @@ if paying > 0 then
     if not key then
       return nil
     end
-    local ahead, left = take(key, limit, window, not given[key])
+    local ahead, left = take(key, limit, window, with_block[nth])
     if not ahead then
       return 'l ' .. left
     end
     if ahead > 0 then
-      given[key] = true
       blocks[#blocks + 1] = 'b ' .. nth .. ' ' .. ahead .. ' ' .. left
     end
     return nil
@@ -89,13 +90,9 @@ for n = drafts, #ARGV, 5 do
   local answer
   local sent = key and known[key]
   if sent then
-    -- Stored by a former try, it has paid; a send that was sent before costs what any send does.
+    -- It is stored, so it pays nothing, and is never called one too many.
     local first = string.match(sent, '^%d+ (%S+)')
-    if string.find(formers, first, 1, true) then
-      answer = 's ' .. sent
-    else
-      answer = pay and pay(#answers) or 'd ' .. sent
-    end
+    answer = (string.find(formers, first, 1, true) and 's ' or 'd ') .. sent
   elseif formers ~= '' then
     answer = find(formers)
     if not answer and not key and not reaches_back() then

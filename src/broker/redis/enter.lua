@@ -13,9 +13,10 @@ if ARGV[1] ~= '0' then
   first = 2
   local count = redis.call('INCR', KEYS[1])
   left = redis.call('PTTL', KEYS[1])
-  if left < 0 then
-    left = tonumber(ARGV[2])
-    redis.call('PEXPIRE', KEYS[1], left)
+  -- One that lasts longer than a window was begun under another setting, or another clock.
+  if left < 0 or left > tonumber(ARGV[2]) then
+    count, left = 1, tonumber(ARGV[2])
+    redis.call('SET', KEYS[1], count, 'PX', left)
   end
   -- It is gone when that moment is over, not when it begins.
   left = tostring(left + 1)

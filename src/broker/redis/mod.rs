@@ -30,8 +30,8 @@ use self::keys::Keys;
 use self::link::{Link, Links, answered};
 use self::script::Script;
 use super::local::Keep;
-use super::toll::Rate;
 use super::{AppendError, Appended, Deliver, Draft, Health, REMEMBERED, Unavailable, payload};
+use crate::broker::toll::{Pays, Rate};
 use crate::config::RedisConfig;
 use crate::history::{Slice, Span};
 use crate::id::{Mark, MessageId, NodeId, RoomId, Seq};
@@ -284,7 +284,7 @@ impl Redis {
             .collect();
         // Without a rate nobody pays, whatever a draft says.
         let rate = self.shared.rate;
-        let pays = |draft: &Draft| draft.pays && rate.is_some();
+        let pays = |draft: &Draft| draft.pays != Pays::Nothing && rate.is_some();
         let paying = drafts.iter().filter(|draft| pays(draft)).count();
         call.arg(1 + named.len() + paying)
             .arg(keys.history(room))
@@ -302,8 +302,13 @@ impl Redis {
         if let Some(rate) = rate.filter(|_| paying > 0) {
             call.arg(rate.limit).arg(millis(rate.window));
             let numbered = drafts.iter().enumerate();
-            for (nth, _) in numbered.filter(|(_, draft)| pays(draft)) {
-                call.arg(nth);
+            for (nth, draft) in numbered.filter(|(_, draft)| pays(draft)) {
+                let block = if draft.pays == Pays::WithBlock {
+                    "b"
+                } else {
+                    ""
+                };
+                call.arg(format!("{nth}{block}"));
             }
         }
         let mut key = 1;

@@ -6,8 +6,12 @@
 local function take(key, limit, window, block)
   local used = tonumber((redis.pcall('GET', key))) or 0
   local left = used > 0 and redis.call('PTTL', key) or 0
-  if left <= 0 then
-    used, left = 0, window
+  -- One that lasts longer than a window was begun under another setting, or another clock.
+  if left <= 0 or left > window then
+    used = 0
+  end
+  if used == 0 then
+    left = window
   end
   if used >= limit then
     return nil, left

@@ -353,12 +353,13 @@ impl Link {
         if taken < own {
             self.rest = output[taken.min(of_rest)..of_rest].to_vec();
             self.replies.drain(..taken.saturating_sub(of_rest));
-            let end = self.cursors.settle(&mut self.lanes, filled, 0);
+            let end = self.cursors.settle(&mut self.lanes, filled, 0, true);
             check!(end == 0, "{end} bytes are kept of what wasn't begun");
         } else {
             self.replies.clear();
             let taken = taken - own;
-            let end = self.cursors.settle(&mut self.lanes, filled, taken);
+            let full = taken < filled.len();
+            let end = self.cursors.settle(&mut self.lanes, filled, taken, full);
             check!(
                 end >= taken && end <= filled.len(),
                 "an end at {end} of {}",

@@ -115,6 +115,9 @@ fn redis_may_be_named_twice() {
     }
 }
 
+/// What somebody puts where a path should be.
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIA";
+
 #[test]
 fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
     let long = "x".repeat(300);
@@ -134,6 +137,14 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
             "No such file",
         ),
         ("JWT_JWKS_URL", "too-short", "not shown", "https://"),
+        ("JWT_PUBLIC_KEY_FILE", PRIVATE, "not shown", "the path"),
+        ("TLS_KEY_FILE", PRIVATE, "not shown", "the path"),
+        (
+            "API_KEY",
+            "0123456789abcdef\n",
+            "not shown",
+            "visible ASCII",
+        ),
         ("JWT_ISSUER", long.as_str(), "\"xxx", "at most 256 bytes"),
         ("JWT_AUDIENCE", "a\nb", r#""a\nb""#, "control characters"),
         ("JWT_EXPIRES_IN", "0s", "\"0s\"", "a duration"),
@@ -180,7 +191,7 @@ fn a_bad_value_is_named_with_what_it_held_and_what_is_taken() {
         ("MAX_CONNECTIONS", "1e6", "\"1e6\"", "whole number"),
         ("MAX_ROOMS_PER_CONNECTION", "-2", "\"-2\"", "whole number"),
         ("ALLOWED_ORIGINS", "a.b", "\"a.b\"", "comma list of origins"),
-        ("API_KEY", "too-short", "9 bytes", "at least 16 bytes"),
+        ("API_KEY", "too-short", "9 bytes", "16 to 256 visible"),
         ("METRICS_TOKEN", "too-short ", "10 bytes", "visible ASCII"),
         ("NODE_ID", "node 1", "\"node 1\"", "1 to 64 letters"),
         (

@@ -65,7 +65,7 @@ variables! {
     RATE_LIMIT_MESSAGES = "60", "messages that a user may send in one window, over all nodes; 0 is off";
     RATE_LIMIT_WINDOW = "10s", "the window that messages and other requests are counted in";
     RATE_LIMIT_REQUESTS = "600", "other requests of one connection in one window, and of one user over HTTP; 0 is off";
-    API_KEY = "", "key of the operator's HTTP routes, at least 16 bytes; they answer 404 where unset";
+    API_KEY = "", "key of the operator's HTTP routes, 16 to 256 visible ASCII characters; they answer 404 where unset";
     METRICS_TOKEN = "", "what a reader of /metrics must bring as `Authorization: Bearer`; anyone may read it where unset";
     NODE_ID = "", "name of this node in logs and /health; random where unset";
     LOG_LEVEL = "info", "error, warn, info, debug or trace";

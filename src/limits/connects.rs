@@ -183,6 +183,22 @@ mod tests {
         assert_eq!(connects.len(), 1);
     }
 
+    /// A window here ends a little later than the broker's: who comes in between begins the broker's next.
+    #[test]
+    fn what_was_counted_before_the_brokers_next_window_is_not_counted_in_it() {
+        let (connects, start) = (Connects::new(3, WINDOW), Instant::now());
+        let late = start + WINDOW - Duration::from_millis(1);
+        for _ in 0..2 {
+            assert_eq!(connects.knock(source(1), start), Ok(()));
+        }
+        connects.told(source(1), Duration::from_millis(1), true, late);
+        connects.told(source(1), WINDOW, false, late);
+        for _ in 0..2 {
+            assert_eq!(connects.knock(source(1), late), Ok(()));
+        }
+        assert_eq!(connects.knock(source(1), late), Err(WINDOW));
+    }
+
     #[test]
     fn windows_are_bounded_and_go_when_they_have_ended() {
         let (connects, start) = (Connects::new(1, WINDOW), Instant::now());

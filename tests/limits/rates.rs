@@ -218,3 +218,48 @@ async fn without_a_limit_nobody_is_refused_and_nothing_is_counted() {
     let keys: Vec<String> = redis.cli(&["KEYS", "chat:rate:*"]).await;
     assert!(keys.is_empty(), "{keys:?}");
 }
+
+/// Each of the sends is taken before the first is answered: they don't bring a block each, or the node would hold what
+/// the user is then refused.
+#[tokio::test]
+async fn who_sends_into_many_rooms_at_once_gets_all_that_the_limit_allows() {
+    let redis = Redis::start().await;
+    let node = limited(&redis, "60", LONG.1).await;
+    let mut ada = Client::of(&node, "ada").await;
+    let rooms: Vec<String> = (0..60).map(|n| format!("room-{n}")).collect();
+    for room in &rooms {
+        ada.join(room).await;
+    }
+    let message = |room| {
+        let payload = json!({"roomId": room, "text": "to all of you"});
+        json!({"type": "message", "payload": payload}).to_string()
+    };
+    ada.send_all(rooms.iter().map(message)).await;
+    let (mut acked, mut refused) = (0, 0);
+    while acked + refused < rooms.len() {
+        let event = ada.next_or_close(SOON).await.expect("it stays");
+        acked += usize::from(event["type"] == "ack");
+        refused += usize::from(event["type"] == "error");
+    }
+    assert!(acked >= 54, "only {acked}");
+}
+
+/// What is stored is never called one too many, whenever it is sent again; what isn't, is.
+#[tokio::test]
+async fn who_sends_again_what_is_stored_gets_its_ack_though_nothing_is_left() {
+    let redis = Redis::start().await;
+    for node in [
+        limited(&redis, "5", LONG.1).await,
+        Node::start(&[("RATE_LIMIT_MESSAGES", "5"), LONG]).await,
+    ] {
+        let mut ada = Client::in_room(&node, "ada", "red").await;
+        let named = |id: &str| json!({"roomId": "red", "text": "once", "clientId": id});
+        let first = ada.request("message", named("first")).await;
+        assert_eq!(say_many(&mut ada, 20).await, 4);
+        let again = ada.request("message", named("first")).await;
+        assert_eq!(again["payload"]["duplicate"], true, "{again}");
+        assert_eq!(again["payload"]["seq"], first["payload"]["seq"]);
+        wait_of(&ada.request("message", named("second")).await);
+        wait_of(&say(&mut ada, "nothing is left").await);
+    }
+}

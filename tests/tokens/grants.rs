@@ -169,3 +169,36 @@ async fn grants_that_come_back_in_time_let_a_join_go_on() {
     );
     ada.say_and_hear("c", "in").await;
 }
+
+/// A withdrawn room stays until what was on its way there is answered, also where the answer is that it was
+/// one too many.
+#[tokio::test]
+async fn a_withdrawn_room_goes_when_its_last_send_was_refused() {
+    let redis = Redis::start().await;
+    let env = [
+        ("RATE_LIMIT_MESSAGES", "1"),
+        ("RATE_LIMIT_WINDOW", "10m"),
+        ("MAX_ROOMS_PER_CONNECTION", "1"),
+    ];
+    let node = Node::on_with(&redis, &env).await;
+    let mut ada = Client::in_room(&node, "ada", "a").await;
+    let message = json!({"type": "message", "payload": {"roomId": "a", "text": "at once"}});
+    let payload = json!({ "token": granting("ada", json!(["b"])) });
+    let refresh = json!({"type": "refresh", "payload": payload});
+    ada.send_all([&message, &message, &refresh].map(Value::to_string))
+        .await;
+    ada.expect("refreshed").await;
+    let mut codes = vec![];
+    for _ in 0..2 {
+        codes.push(
+            ada.expect("error").await["code"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    codes.sort();
+    assert_eq!(codes, ["FORBIDDEN", "RATE_LIMITED"]);
+    // There is a place for another room again.
+    ada.join("b").await;
+}

@@ -43,8 +43,11 @@ fn judge(addr: SocketAddr, input: &[u8]) {
 }
 
 fn lasts(input: &[u8]) -> bool {
-    let has = |word: &[u8]| input.windows(word.len()).any(|found| found == word);
-    has(b"websocket") || has(b"POST") || has(b"Content-Length") || has(b"chunked")
+    let has = |word: &[u8]| {
+        let mut places = input.windows(word.len());
+        places.any(|found| found.eq_ignore_ascii_case(word))
+    };
+    has(b"websocket") || has(b"POST") || has(b"content-length") || has(b"chunked")
 }
 
 /// The input with a good token and a good key in their places.

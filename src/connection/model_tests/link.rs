@@ -350,7 +350,7 @@ impl Link {
         self.more = own >= write || of_rest > 0 || self.fill(nodes, &mut output, write - own);
         let taken = takes(output.len()).min(output.len());
         // Under TLS a socket may be full though all was taken; here a third of those that took all are.
-        let behind = !output.is_empty() && taken == output.len() && taken % 3 == 0;
+        let behind = !output.is_empty() && taken == output.len() && taken.is_multiple_of(3);
         let filled = &output[own..];
         if taken < own {
             self.rest = output[taken.min(of_rest)..of_rest].to_vec();

@@ -24,9 +24,10 @@ const HEARD: Duration = Duration::from_secs(1);
 const ABUSE: Duration = Duration::from_secs(5);
 /// Between two things that are said.
 const PACE: Duration = Duration::from_millis(10);
-/// What a node may have more after it than before, in bytes, for each socket and room that there was: what its
+/// What a node may have more after it than before, in bytes, for each socket and each room that there was: what its
 /// allocator keeps for the next ones. And for anything else.
-const LEFT_OVER: u64 = 16 << 10;
+const A_SOCKET: u64 = 16 << 10;
+const A_ROOM: u64 = 4 << 10;
 const LEFT_OVER_ALL: u64 = 16 << 20;
 
 /// A node whose limits are off: nobody is refused, so that what it bears is all that protects it.
@@ -74,14 +75,14 @@ fn percentile(took: &mut [Duration], per_cent: usize) -> Duration {
     took[(took.len() - 1) * per_cent / 100]
 }
 
-/// Looks at the others before and during it, and at the node before and after it. `abuse` gives how many sockets
-/// and rooms it took.
+/// Looks at the others before and during it, and at the node before and after it. `abuse` gives how many bytes
+/// its sockets and rooms may have left.
 async fn bears(node: &Node, what: &str, abuse: impl Future<Output = u64>) {
     let client = Client::in_room(node, "somebody", "the-others").await;
     let pause = tokio::time::sleep(Duration::from_secs(2));
     let (client, mut before, ()) = while_talking(client, pause).await;
     let (files, memory) = (node.open_files(), node.memory());
-    let (mut client, mut during, count) = while_talking(client, abuse).await;
+    let (mut client, mut during, may_leave) = while_talking(client, abuse).await;
     let peak = node.memory().max(memory) - memory;
     eventually(SOON * 4, "every socket to be gone", || async {
         node.open_files() <= files
@@ -102,8 +103,10 @@ async fn bears(node: &Node, what: &str, abuse: impl Future<Output = u64>) {
         left >> 10
     );
     assert!(worst < HEARD, "{what}: somebody waited {worst:?}");
-    let may_be_left = LEFT_OVER_ALL + count * LEFT_OVER;
-    assert!(left < may_be_left, "{what}: {left} bytes are left");
+    assert!(
+        left < LEFT_OVER_ALL + may_leave,
+        "{what}: {left} bytes are left"
+    );
     client.assert_alive().await;
 }
 
@@ -139,7 +142,7 @@ async fn half_open_handshakes() {
             let _ = within(SOON, "its end", half.read_to_end(&mut rest)).await;
             assert!(rest.is_empty());
         }
-        200
+        200 * A_SOCKET
     })
     .await;
 }
@@ -157,7 +160,7 @@ async fn sockets_that_never_send() {
         for stream in &mut idle {
             let _ = within(SOON, "its end", stream.read_u8()).await;
         }
-        10_000
+        10_000 * A_SOCKET
     })
     .await;
 }
@@ -167,7 +170,7 @@ async fn pings_without_end() {
     let node = unlimited().await;
     bears(&node, "pings in a tight loop", async {
         join_all((0..4).map(|n| flood_of_pings(&node, n))).await;
-        4
+        4 * A_SOCKET
     })
     .await;
 }
@@ -200,7 +203,7 @@ async fn pings_whose_answers_are_not_read() {
         let sending = async { while write.write_all(&pings).await.is_ok() {} };
         let _ = tokio::time::timeout(ABUSE, sending).await;
         assert!(node.memory() < 256 << 20, "{} bytes", node.memory());
-        1
+        A_SOCKET
     })
     .await;
 }
@@ -225,7 +228,7 @@ async fn rooms_opened_and_left_without_end() {
             n += 50;
         }
         println!("{n} rooms");
-        n
+        n * A_ROOM
     })
     .await;
 }
@@ -253,7 +256,7 @@ async fn a_reader_of_a_byte_a_second() {
         let (said, ()) = tokio::join!(shouting, reading);
         println!("{said} messages of a good kilobyte to the slow one");
         assert!(node.memory() < 256 << 20, "{} bytes", node.memory());
-        2
+        2 * A_SOCKET
     })
     .await;
 }

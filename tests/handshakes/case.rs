@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{SOON, http, token};
+use crate::support::raw::{PING, PONG};
+use crate::support::{Raw, SOON, http, token};
 
 /// RFC 6455, section 1.3: a key, and the answer to it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -85,7 +86,7 @@ impl Case {
         match self.answer {
             Answer::Upgraded if status == 101 => {
                 check_101(&response)?;
-                return is_a_websocket(&mut stream).await;
+                return is_a_websocket(stream).await;
             }
             Answer::Refused(wanted, code) if status == wanted => {
                 response.assert_refusal(wanted, code);
@@ -144,38 +145,18 @@ fn check_101(response: &http::Response) -> Result<(), String> {
     right.then_some(()).ok_or_else(|| format!("{response:?}"))
 }
 
-async fn is_a_websocket(stream: &mut TcpStream) -> Result<(), String> {
-    let frame = read_frame(stream)
-        .await
-        .map_err(|error| error.to_string())?;
-    if !frame.starts_with(b"{\"type\":\"connected\"") {
-        return Err(format!(
-            "a first frame {:?}",
-            String::from_utf8_lossy(&frame)
-        ));
+async fn is_a_websocket(stream: TcpStream) -> Result<(), String> {
+    let mut raw = Raw { stream };
+    let first = raw.recv(SOON).await;
+    let is_greeting = |frame: &[u8]| frame.starts_with(b"{\"type\":\"connected\"");
+    if !first.as_ref().is_some_and(|(_, frame)| is_greeting(frame)) {
+        return Err(format!("a first frame {first:?}"));
     }
-    // A ping, masked with nothing.
-    let sent = stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await;
-    let pong = match sent {
-        Ok(()) => stream.read_u16().await,
-        Err(error) => Err(error),
-    };
-    match pong {
-        Ok(0x8a00) => Ok(()),
+    raw.send(true, PING, b"").await;
+    match raw.recv(SOON).await {
+        Some((PONG, payload)) if payload.is_empty() => Ok(()),
         other => Err(format!("{other:?} instead of a pong")),
     }
-}
-
-async fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let (_, second) = (stream.read_u8().await?, stream.read_u8().await?);
-    let length = match second {
-        126 => stream.read_u16().await?.into(),
-        127 => stream.read_u64().await? as usize,
-        short => short.into(),
-    };
-    let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).await?;
-    Ok(payload)
 }
 
 /// A good request's head, to be made worse.

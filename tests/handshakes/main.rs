@@ -8,6 +8,7 @@
 mod support;
 
 mod case;
+mod fields;
 mod messages;
 mod opening;
 mod smuggling;
@@ -20,7 +21,13 @@ use support::{Client, Node};
 #[tokio::test]
 async fn every_handshake_gets_the_answer_it_must() {
     let node = Node::start(&[("HANDSHAKE_TIMEOUT", "2s"), ("RATE_LIMIT_CONNECTS", "0")]).await;
-    let cases: Vec<Case> = [opening::cases(), messages::cases(), tokens::cases()].concat();
+    let cases: Vec<Case> = [
+        opening::cases(),
+        messages::cases(),
+        fields::cases(),
+        tokens::cases(),
+    ]
+    .concat();
     assert!(cases.len() > 100, "only {}", cases.len());
     let mut wrong = Vec::new();
     for run in cases.chunks(16) {

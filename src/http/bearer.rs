@@ -4,15 +4,13 @@
 use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
+use super::form;
 use crate::config::Secret;
 
 /// What stands behind `Authorization: Bearer`, without white space around it; `None` where there is
 /// nothing, or more than one such header, of which none can be meant.
 pub fn of(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (all.next()?.as_bytes(), all.next()) else {
-        return None;
-    };
+    let value = form::only(headers, header::AUTHORIZATION).ok()??.as_bytes();
     let space = value.iter().position(u8::is_ascii_whitespace)?;
     let (scheme, shown) = value.split_at_checked(space)?;
     let shown = shown.trim_ascii();

@@ -4,7 +4,7 @@ use axum::extract::{Query, Request};
 use axum::http::header;
 
 use super::bearer;
-use super::form::words;
+use super::form::{self, Doubled, words};
 use crate::auth::Denied;
 
 /// What a subprotocol that carries the token begins with.
@@ -25,9 +25,7 @@ pub fn of_upgrade(request: &Request) -> Result<String, Denied> {
         return Ok(token);
     }
     let headers = request.headers();
-    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(Denied::SEVERAL);
-    }
+    form::only(headers, header::AUTHORIZATION).map_err(|Doubled| Denied::SEVERAL)?;
     if let Some(token) = bearer::of(headers).and_then(|token| std::str::from_utf8(token).ok()) {
         return Ok(token.to_owned());
     }

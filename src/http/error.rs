@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::auth::Refused;
+use crate::limits::admission;
+use crate::metrics::Refusal;
 
 /// A refusal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,6 +166,17 @@ impl From<Refused> for HttpError {
             Refused::Denied(_) => HttpError::unauthorized(refused.message()),
             Refused::KeysAway => HttpError::unavailable(refused.message()),
         }
+    }
+}
+
+impl From<admission::Refused> for HttpError {
+    fn from(refused: admission::Refused) -> HttpError {
+        let message = match refused.why {
+            Refusal::ConnectRate => "too many connects from this address",
+            Refusal::User => "this user has too many connections",
+            Refusal::Address => "this address has too many connections",
+        };
+        HttpError::too_many_connections(message, refused.retry_after)
     }
 }
 

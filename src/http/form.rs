@@ -15,13 +15,12 @@ use super::error::HttpError;
 /// # Errors
 /// 400.
 pub fn check<B>(request: &hyper::Request<B>) -> Result<(), HttpError> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() < Version::HTTP_11 => Ok(()),
-        (None, _) => Err(HttpError::bad_request("the Host header is missing")),
-        (Some(host), None) if is_host(host) => Ok(()),
-        (Some(_), None) => Err(HttpError::bad_request("the Host header is no host")),
-        (Some(_), Some(_)) => Err(HttpError::bad_request("there is more than one Host header")),
+    match only(request.headers(), header::HOST) {
+        Ok(None) if request.version() < Version::HTTP_11 => Ok(()),
+        Ok(None) => Err(HttpError::bad_request("the Host header is missing")),
+        Ok(Some(host)) if is_host(host) => Ok(()),
+        Ok(Some(_)) => Err(HttpError::bad_request("the Host header is no host")),
+        Err(Doubled) => Err(HttpError::bad_request("there is more than one Host header")),
     }
 }
 
@@ -85,9 +84,14 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 /// A header that may be there once is there twice.
-struct Doubled;
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubled;
 
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Doubled> {
+/// The one header of that name, if there is any.
+///
+/// # Errors
+/// There are several, of which none can be meant.
+pub fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Doubled> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (first, None) => Ok(first),

@@ -11,6 +11,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
+use super::form;
 use crate::config::{Origin, Origins};
 
 /// What a request says about where it comes from.
@@ -52,11 +53,8 @@ fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     if let Some(authority) = uri.authority() {
         return Some(authority.as_str());
     }
-    let mut all = headers.get_all(header::HOST).iter();
-    match (all.next(), all.next()) {
-        (Some(host), None) => host.to_str().ok(),
-        _ => None,
-    }
+    let host = form::only(headers, header::HOST).ok()??;
+    host.to_str().ok()
 }
 
 #[cfg(test)]

@@ -32,8 +32,7 @@ use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
 use crate::hub::peer::{Note, Peer};
-use crate::limits::admission::{Knock, Refused, Slot};
-use crate::metrics::Refusal;
+use crate::limits::admission::{Knock, Slot};
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Connected};
 use crate::protocol::request::Limits;
@@ -163,17 +162,6 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
             knock.turned_away().await?;
             Err(refused.into())
         }
-    }
-}
-
-impl From<Refused> for HttpError {
-    fn from(refused: Refused) -> HttpError {
-        let message = match refused.why {
-            Refusal::ConnectRate => "too many connects from this address",
-            Refusal::User => "this user has too many connections",
-            Refusal::Address => "this address has too many connections",
-        };
-        HttpError::too_many_connections(message, refused.retry_after)
     }
 }
 

@@ -41,12 +41,16 @@ use self::places::{Ask, Entry, Number, Verdict};
 use self::toll::{Block, Pays, Rate};
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
-use crate::id::{Incarnation, Mark, MessageId, RoomId, UserId};
+use crate::id::{Incarnation, Mark, MessageId, RoomId, Seq, UserId};
 use crate::presence::nodes::Beat;
 use crate::presence::{Change, Roster};
 
 /// How long a `clientId` is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// A node renews a log's life with its first append, and with one whenever the last that did so is that long ago.
+/// So the log gets as much more life than it is to have.
+pub const RENEWED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A message on its way into the log.
 #[derive(Clone, Debug)]
@@ -65,6 +69,28 @@ pub struct Draft {
     pub body: Vec<u8>,
     /// What it costs its user now; nothing where it was paid from a block, see [`toll`].
     pub pays: Pays,
+}
+
+/// What a node knows of a room that it appends to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// The newest message that was known before the first try.
+    pub base: Option<Mark>,
+    /// The place that the next message probably gets. A wrong one costs a little time and nothing else.
+    pub next: Seq,
+    /// Whether the log's life is to be renewed; else one that isn't empty lives as long as it would anyway.
+    pub renews: bool,
+}
+
+impl From<Option<Mark>> for Known {
+    /// Where nothing but the newest message is known.
+    fn from(base: Option<Mark>) -> Known {
+        Known {
+            base,
+            next: base.map_or(Seq(1), |base| base.seq.next()),
+            renews: true,
+        }
+    }
 }
 
 impl Draft {
@@ -173,17 +199,17 @@ pub enum Broker {
 }
 
 impl Broker {
-    /// Appends drafts of one room. `base` is the newest message that was known before the first try.
+    /// Appends drafts of one room.
     pub async fn append(
         &self,
         room: &RoomId,
         drafts: &[Draft],
-        base: Option<Mark>,
+        known: impl Into<Known>,
         up: &impl Deliver,
     ) -> Result<Appended, AppendError> {
         match self {
             Broker::Local(local) => Ok(local.append(room, drafts, up)),
-            Broker::Redis(redis) => redis.append(room, drafts, base).await,
+            Broker::Redis(redis) => redis.append(room, drafts, known.into()).await,
         }
     }
 

@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::broker::Draft;
 use crate::clock::now_ms;
 use crate::history::Want;
-use crate::hub::outbox::Sending;
+use crate::hub::outbox::{Sender, Sending};
 use crate::id::{MessageId, RoomId};
 use crate::protocol::event::{self, Ack, Error, Pong};
 use crate::protocol::message::Content;
@@ -172,11 +172,13 @@ impl Session {
         };
         let sending = Sending {
             draft,
-            peer: self.peer.clone(),
-            allowance: self.rates.allowance().cloned(),
-            slot,
-            id: id.cloned(),
-            weight,
+            sender: Sender {
+                peer: self.peer.clone(),
+                allowance: self.rates.allowance().cloned(),
+                slot,
+                id: id.cloned(),
+                weight,
+            },
         };
         let lane = &mut self.lanes[slot];
         let behind = lane.sends > 0;

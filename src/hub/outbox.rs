@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use super::Hub;
 use super::peer::{Note, Peer};
 use super::room::Room;
-use crate::broker::{AppendError, Appended, Draft, Outcome};
-use crate::id::Mark;
+use crate::broker::{AppendError, Appended, Draft, Known, Outcome, RENEWED_WITHIN};
 use crate::limits::messages::Allowance;
 use crate::protocol::request::RequestId;
 
@@ -34,13 +33,21 @@ pub struct Outbox {
     running: bool,
     /// Whether a batch of unknown fate stands before the queue.
     stuck: bool,
+    /// When an append that renewed the log's life was called last.
+    renewed: Option<Instant>,
 }
 
 /// A send on its way.
 pub struct Sending {
     /// What is sent.
     pub draft: Draft,
-    /// Who sent it.
+    /// By whom.
+    pub sender: Sender,
+}
+
+/// Who has a send on its way, and is told what became of it.
+pub struct Sender {
+    /// The connection.
     pub peer: Arc<Peer>,
     /// How much the sender may send; what the broker says of it goes there. `None`: any number.
     pub allowance: Option<Arc<Allowance>>,
@@ -79,29 +86,36 @@ pub enum Fate {
     Refused,
 }
 
-impl Sending {
-    fn tell(self, fate: Fate) {
-        let Sending {
-            draft,
-            peer,
-            slot,
-            id,
-            weight,
-            ..
-        } = self;
-        let Draft {
-            client_id,
-            timestamp,
-            ..
-        } = draft;
-        peer.note(Note::Sent(Receipt {
-            slot,
-            id,
-            weight,
-            client_id,
-            timestamp,
+impl Sender {
+    fn tell(self, draft: Draft, fate: Fate) {
+        self.peer.note(Note::Sent(Receipt {
+            slot: self.slot,
+            id: self.id,
+            weight: self.weight,
+            client_id: draft.client_id,
+            timestamp: draft.timestamp,
             fate,
         }));
+    }
+}
+
+impl Sending {
+    fn tell(self, fate: Fate) {
+        self.sender.tell(self.draft, fate);
+    }
+}
+
+/// Sends that go together in one call.
+struct Batch {
+    drafts: Vec<Draft>,
+    /// Of each draft.
+    senders: Vec<Sender>,
+}
+
+impl Batch {
+    fn tell(self, fates: impl Iterator<Item = Fate>) {
+        let all = self.senders.into_iter().zip(self.drafts).zip(fates);
+        all.for_each(|((sender, draft), fate)| sender.tell(draft, fate));
     }
 }
 
@@ -125,9 +139,23 @@ impl Room {
         }
     }
 
+    /// What an append that is called now goes by.
+    fn known(&self) -> Known {
+        let base = self.head();
+        // What was just acked may not have come back yet.
+        let acked = self.state().log.newest_acked();
+        let next = base.map_or(acked, |head| head.seq.max(acked)).next();
+        let renewed = self.outbox().renewed;
+        Known {
+            base,
+            next,
+            renews: renewed.is_none_or(|at| at.elapsed() >= RENEWED_WITHIN),
+        }
+    }
+
     /// The next batch. Without one, the task at work is done: decided under the lock, so a send that
     /// comes at the same time either is in the batch or starts another task.
-    fn next_batch(&self) -> Vec<Sending> {
+    fn next_batch(&self) -> Option<Batch> {
         let mut outbox = self.outbox();
         let mut bytes = 0;
         let fits = outbox.queue.iter().take(BATCH).take_while(|sending| {
@@ -136,18 +164,23 @@ impl Room {
         });
         let count = fits.count().max(1).min(outbox.queue.len());
         outbox.running = count > 0;
-        outbox.queue.drain(..count).collect()
+        let parts = outbox
+            .queue
+            .drain(..count)
+            .map(|sending| (sending.draft, sending.sender));
+        let (drafts, senders): (Vec<_>, Vec<_>) = parts.unzip();
+        (count > 0).then_some(Batch { drafts, senders })
     }
 
     /// Notes that a batch is of unknown fate, or no longer. Who isn't behind it hears that the broker is away.
-    fn set_stuck(&self, batch: Option<&[Sending]>) {
+    fn set_stuck(&self, batch: Option<&Batch>) {
         let mut outbox = self.outbox();
         outbox.stuck = batch.is_some();
         let Some(batch) = batch else { return };
-        let senders: HashSet<_> = batch.iter().map(|sending| sending.peer.id).collect();
+        let senders: HashSet<_> = batch.senders.iter().map(|of| of.peer.id).collect();
         let (behind, free) = std::mem::take(&mut outbox.queue)
             .into_iter()
-            .partition(|sending| senders.contains(&sending.peer.id));
+            .partition(|sending| senders.contains(&sending.sender.peer.id));
         outbox.queue = behind;
         drop(outbox);
         let free: VecDeque<Sending> = free;
@@ -157,70 +190,77 @@ impl Room {
 }
 
 async fn run(hub: Hub, room: Arc<Room>) {
-    loop {
-        let batch = room.next_batch();
-        if batch.is_empty() {
-            return;
-        }
+    while let Some(batch) = room.next_batch() {
         append(&hub, &room, batch).await;
     }
 }
 
-async fn append(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>) {
-    let mut drafts: Vec<Draft> = batch.iter().map(|sending| sending.draft.clone()).collect();
-    let base = room.head();
-    match append_once(hub, room, &batch, &drafts, base).await {
+async fn append(hub: &Hub, room: &Arc<Room>, mut batch: Batch) {
+    let known = room.known();
+    match append_once(hub, room, &batch, known).await {
         Ok(outcomes) => return tell_known(hub, room, batch, outcomes),
         Err(AppendError::Unavailable) => {
-            return tell_all(batch, std::iter::repeat(Fate::Unavailable));
+            return batch.tell(std::iter::repeat(Fate::Unavailable));
         }
         Err(AppendError::Refused(why)) => {
             tracing::error!(room = %room.id, why, "the broker refused an append");
-            return tell_all(batch, std::iter::repeat(Fate::Refused));
+            return batch.tell(std::iter::repeat(Fate::Refused));
         }
         Err(AppendError::Lost) => {}
     }
-    tracing::warn!(room = %room.id, messages = batch.len(), "an append's answer was lost; finding out");
+    tracing::warn!(room = %room.id, messages = batch.drafts.len(), "an append's answer was lost; finding out");
     room.set_stuck(Some(&batch));
+    // The way out of here is long, and most appends never take it: they don't pay for what it holds.
+    let outcomes = Box::pin(find_out(hub, room, &mut batch, known)).await;
+    room.set_stuck(None);
+    match outcomes {
+        Some(outcomes) => tell_known(hub, room, batch, outcomes),
+        None => batch.tell(std::iter::repeat(Fate::Known(Outcome::Unknowable))),
+    }
+}
+
+/// Tries again until the broker says what became of a batch; `None` where it doesn't in all that time.
+async fn find_out(hub: &Hub, room: &Room, batch: &mut Batch, known: Known) -> Option<Vec<Outcome>> {
     let since = Instant::now();
-    let mut outcomes = None;
-    drafts.iter_mut().for_each(Draft::retry);
-    while outcomes.is_none() && since.elapsed() < GIVE_UP_AFTER {
+    batch.drafts.iter_mut().for_each(Draft::retry);
+    while since.elapsed() < GIVE_UP_AFTER {
         // The new connection is shown only after the old one was killed: the former try is over.
         let left = GIVE_UP_AFTER.saturating_sub(since.elapsed());
         let _ = tokio::time::timeout(left, hub.broker().up()).await;
-        match append_once(hub, room, &batch, &drafts, base).await {
-            Ok(found) => outcomes = Some(found),
-            Err(AppendError::Lost) => drafts.iter_mut().for_each(Draft::retry),
+        match append_once(hub, room, batch, known).await {
+            Ok(found) => return Some(found),
+            Err(AppendError::Lost) => batch.drafts.iter_mut().for_each(Draft::retry),
             // It was not carried out: the same try, once more.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
-    room.set_stuck(None);
-    match outcomes {
-        Some(outcomes) => tell_known(hub, room, batch, outcomes),
-        None => tell_all(batch, std::iter::repeat(Fate::Known(Outcome::Unknowable))),
-    }
+    None
 }
 
 /// One call of the broker, timed. What it says of the senders' allowances is noted.
 async fn append_once(
     hub: &Hub,
     room: &Room,
-    batch: &[Sending],
-    drafts: &[Draft],
-    base: Option<Mark>,
+    batch: &Batch,
+    known: Known,
 ) -> Result<Vec<Outcome>, AppendError> {
     let start = Instant::now();
-    let first = drafts.first().map(|draft| draft.id);
+    let first = batch.drafts.first().map(|draft| draft.id);
     first.inspect(|id| room.echoes.expect(*id, start));
-    let answer = hub.broker().append(&room.id, drafts, base, hub).await;
+    let answer = hub
+        .broker()
+        .append(&room.id, &batch.drafts, known, hub)
+        .await;
     let outcomes = answer.map(|appended| {
         let took = start.elapsed().as_secs_f64();
         hub.metrics().appends.observe(took);
-        note_allowances(batch, &appended, start);
+        note_allowances(&batch.senders, &appended, start);
         appended.outcomes
     });
+    let renewed = known.renews && outcomes.iter().flatten().any(|o| o.stored().is_some());
+    if renewed {
+        room.outbox().renewed = Some(start);
+    }
     // What isn't stored by this very try doesn't come back.
     let stored = outcomes.iter().flatten().find_map(Outcome::stored);
     if stored.map(|mark| mark.id) != first {
@@ -230,9 +270,9 @@ async fn append_once(
 }
 
 /// Notes what a call that was made then brought the senders: blocks to go on with, and who sent too many.
-fn note_allowances(batch: &[Sending], appended: &Appended, called: Instant) {
+fn note_allowances(senders: &[Sender], appended: &Appended, called: Instant) {
     let now = Instant::now();
-    let of = |nth: usize| batch.get(nth)?.allowance.as_ref();
+    let of = |nth: usize| senders.get(nth)?.allowance.as_ref();
     for block in &appended.blocks {
         if let Some(allowance) = of(block.nth) {
             allowance.grant(block.ahead, called, block.left, now);
@@ -245,7 +285,7 @@ fn note_allowances(batch: &[Sending], appended: &Appended, called: Instant) {
     }
 }
 
-fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Outcome>) {
+fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Batch, outcomes: Vec<Outcome>) {
     let stored = outcomes.iter().filter_map(Outcome::stored);
     let places = stored.map(|mark| mark.seq);
     hub.metrics()
@@ -254,12 +294,5 @@ fn tell_known(hub: &Hub, room: &Arc<Room>, batch: Vec<Sending>, outcomes: Vec<Ou
     if let Some(newest) = places.max() {
         hub.acked(room, newest);
     }
-    tell_all(batch, outcomes.into_iter().map(Fate::Known));
-}
-
-fn tell_all(batch: Vec<Sending>, fates: impl Iterator<Item = Fate>) {
-    batch
-        .into_iter()
-        .zip(fates)
-        .for_each(|(sending, fate)| sending.tell(fate));
+    batch.tell(outcomes.into_iter().map(Fate::Known));
 }

@@ -53,14 +53,19 @@ impl Content<'_> {
 
 /// Puts a message together as it is stored.
 pub fn entry(mark: Mark, body: &[u8]) -> Vec<u8> {
-    let mut out =
-        Vec::with_capacity(BEFORE_ID.len() + ShortId::LEN + BEFORE_SEQ.len() + 20 + body.len());
+    let mut out = Vec::new();
+    put_entry(&mut out, mark, body);
+    out
+}
+
+/// The same, behind what `out` holds.
+pub fn put_entry(out: &mut Vec<u8>, mark: Mark, body: &[u8]) {
+    out.reserve(BEFORE_ID.len() + ShortId::LEN + BEFORE_SEQ.len() + 20 + body.len());
     out.extend_from_slice(BEFORE_ID);
     out.extend_from_slice(mark.id.as_str().as_bytes());
     out.extend_from_slice(BEFORE_SEQ);
     out.extend_from_slice(mark.seq.to_string().as_bytes());
     out.extend_from_slice(body);
-    out
 }
 
 /// The place and id of a stored message; `None` where the bytes have not that form.

@@ -20,6 +20,7 @@ macro_rules! on_both_brokers {
     };
 }
 
+mod appends;
 mod contract;
 mod nodes;
 mod places;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use crate::broker::toll::Block;
-use crate::broker::{Appended, Outcome};
+use crate::broker::{Appended, Draft, Outcome};
 use crate::history::Slice;
 use crate::id::{Mark, MessageId, Seq};
 use crate::protocol::message;
@@ -20,17 +20,29 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 }
 
 /// What `append.lua` says of each draft, and the blocks behind that.
-pub(super) fn appended(answer: &Value, count: usize) -> Option<Appended> {
-    let Value::Array(answers) = answer else {
-        return None;
+pub(super) fn appended(answer: &Value, drafts: &[Draft]) -> Option<Appended> {
+    let answers = match answer {
+        Value::Int(first) => return Some(all_stored(u64::try_from(*first).ok()?, drafts)),
+        Value::Array(answers) => answers,
+        _ => return None,
     };
-    let (drafts, blocks) = answers.split_at_checked(count)?;
-    let outcomes = drafts.iter().map(|answer| outcome(text(answer)?));
+    let (outcomes, blocks) = answers.split_at_checked(drafts.len())?;
+    let outcomes = outcomes.iter().map(|answer| outcome(text(answer)?));
     let blocks = blocks.iter().map(|answer| block(text(answer)?));
     Some(Appended {
         outcomes: outcomes.collect::<Option<_>>()?,
         blocks: blocks.collect::<Option<_>>()?,
     })
+}
+
+/// All are stored as they are, one after another.
+fn all_stored(first: u64, drafts: &[Draft]) -> Appended {
+    let places = (first..).map(Seq);
+    let stored = |(seq, draft): (Seq, &Draft)| Outcome::Stored(Mark { seq, id: draft.id });
+    Appended {
+        outcomes: places.zip(drafts).map(stored).collect(),
+        blocks: Vec::new(),
+    }
 }
 
 fn block(answer: &str) -> Option<Block> {

@@ -30,11 +30,15 @@ use self::keys::Keys;
 use self::link::{Link, Links, answered};
 use self::script::Script;
 use super::local::Keep;
-use super::{AppendError, Appended, Deliver, Draft, Health, REMEMBERED, Unavailable, payload};
+use super::{
+    AppendError, Appended, Deliver, Draft, Health, Known, REMEMBERED, RENEWED_WITHIN, Unavailable,
+    payload,
+};
 use crate::broker::toll::{Pays, Rate};
 use crate::config::RedisConfig;
 use crate::history::{Slice, Span};
 use crate::id::{Mark, MessageId, NodeId, RoomId, Seq};
+use crate::protocol::message;
 
 /// Events that may wait to be published; more are dropped, as events that aren't kept may be.
 const EVENTS: usize = 1_024;
@@ -262,21 +266,21 @@ impl Redis {
         &self,
         room: &RoomId,
         drafts: &[Draft],
-        base: Option<Mark>,
+        known: Known,
     ) -> Result<Appended, AppendError> {
         let Some(mut link) = self.shared.links.current() else {
             return Err(AppendError::Unavailable);
         };
-        let fill = |call: &mut Cmd| self.fill_append(call, room, drafts, base);
+        let fill = |call: &mut Cmd| self.fill_append(call, room, drafts, known);
         match self.shared.call(&mut link, Script::Append, fill).await {
-            Ok(answer) => answer::appended(&answer, drafts.len()).ok_or_else(|| {
+            Ok(answer) => answer::appended(&answer, drafts).ok_or_else(|| {
                 AppendError::Refused("Redis gave an answer of unknown form".to_owned())
             }),
             Err(error) => Err(self.append_error(room, &error)),
         }
     }
 
-    fn fill_append(&self, call: &mut Cmd, room: &RoomId, drafts: &[Draft], base: Option<Mark>) {
+    fn fill_append(&self, call: &mut Cmd, room: &RoomId, drafts: &[Draft], known: Known) {
         let keys = &self.shared.keys;
         let named: Vec<String> = drafts
             .iter()
@@ -284,46 +288,51 @@ impl Redis {
             .collect();
         // Without a rate nobody pays, whatever a draft says.
         let rate = self.shared.rate;
-        let pays = |draft: &Draft| draft.pays != Pays::Nothing && rate.is_some();
-        let paying = drafts.iter().filter(|draft| pays(draft)).count();
+        let pays = |draft: &&Draft| draft.pays != Pays::Nothing && rate.is_some();
+        let paying = drafts.iter().filter(pays).count();
         call.arg(1 + named.len() + paying)
             .arg(keys.history(room))
             .arg(&named);
-        for draft in drafts.iter().filter(|draft| pays(draft)) {
+        for draft in drafts.iter().filter(pays) {
             call.arg(keys.rate(&draft.user));
         }
+        let life = self.shared.keep.idle + RENEWED_WITHIN.min(self.shared.keep.idle);
+        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         call.arg(keys.channel(room))
             .arg(self.shared.keep.messages)
-            .arg(self.shared.keep.idle.as_secs());
-        call.arg(REMEMBERED.as_secs());
-        call.arg(base.map_or(0, |base| base.seq.0))
-            .arg(base.as_ref().map_or("", |base| base.id.as_str()))
+            .arg(if known.renews { life } else { -life })
+            .arg(known.next.0)
+            .arg(drafts.len());
+        let mut entry = Vec::new();
+        for (seq, draft) in (known.next.0..).map(Seq).zip(drafts) {
+            entry.clear();
+            message::put_entry(&mut entry, Mark { seq, id: draft.id }, &draft.body);
+            call.arg(&entry[..]);
+        }
+        let is_special = |draft: &Draft| draft.client_id.is_some() || !draft.former.is_empty();
+        if paying == 0 && !drafts.iter().any(is_special) {
+            return;
+        }
+        call.arg(REMEMBERED.as_secs())
+            .arg(known.base.map_or(0, |base| base.seq.0))
+            .arg(known.base.as_ref().map_or("", |base| base.id.as_str()))
             .arg(paying);
         if let Some(rate) = rate.filter(|_| paying > 0) {
             call.arg(rate.limit).arg(millis(rate.window));
             let numbered = drafts.iter().enumerate();
             for (nth, draft) in numbered.filter(|(_, draft)| pays(draft)) {
-                let block = if draft.pays == Pays::WithBlock {
-                    "b"
-                } else {
-                    ""
-                };
-                call.arg(format!("{nth}{block}"));
+                let with_block = draft.pays == Pays::WithBlock;
+                call.arg(format!("{nth}{}", if with_block { "b" } else { "" }));
             }
         }
         let mut key = 1;
-        for draft in drafts {
-            call.arg(draft.id.as_str())
-                .arg(&draft.body[..])
-                .arg(draft.timestamp);
-            if draft.client_id.is_some() {
-                key += 1;
-                call.arg(key);
-            } else {
-                call.arg(0);
-            }
+        for (nth, draft) in (1..).zip(drafts).filter(|(_, draft)| is_special(draft)) {
+            key += usize::from(draft.client_id.is_some());
             let former: Vec<&str> = draft.former.iter().map(MessageId::as_str).collect();
-            call.arg(former.join(" "));
+            call.arg(nth)
+                .arg(draft.timestamp)
+                .arg(draft.client_id.as_ref().map_or(0, |_| key))
+                .arg(former.join(" "));
         }
     }
 

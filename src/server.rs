@@ -2,18 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::ConnectInfo;
-use hyper::StatusCode;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -23,7 +18,10 @@ use crate::auth::Verifier;
 use crate::broker::{self, toll::Rate};
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
+use crate::connection::stream::Stream;
 use crate::drain;
+use crate::http::socket::{Cork, Site, Socket};
+use crate::http::upgrade::{self, Entrant, Upgraded};
 use crate::http::{self, App};
 use crate::hub::Hub;
 use crate::limits::admission::Admission;
@@ -158,6 +156,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     };
     socket.set_reuseaddr(true)?;
     bound_unsent(&socket);
+    // Accepted sockets have it from the listener.
+    socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -188,15 +188,14 @@ async fn reload(mut hangup: Signal, tls: Option<Arc<Tls>>) {
 }
 
 async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>) {
-    let routes = http::routes(app.clone());
+    let site = Arc::new(Site::new(app.clone()));
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let counted = app.shutdown.count_socket();
                 if app.shutdown.sockets() <= app.capacity.saturating_add(SPARE_SOCKETS) {
-                    let from = (ConnectInfo(peer), counted);
-                    let (routes, app, tls) = (routes.clone(), app.clone(), tls.clone());
-                    tokio::spawn(converse(stream, routes, app, from, tls));
+                    let socket = Arc::new(Socket::new(site.clone(), peer));
+                    tokio::spawn(converse(stream, socket, app.clone(), counted, tls.clone()));
                 }
             }
             // It was given up before it was accepted.
@@ -209,21 +208,32 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>) {
     }
 }
 
-/// A socket from its first byte on. The TLS handshake, where there is one, and the request head have one
-/// limit together.
+/// A socket from its first byte to its end.
 async fn converse(
     stream: TcpStream,
-    routes: Router,
+    socket: Arc<Socket>,
     app: Arc<App>,
-    from: (ConnectInfo<SocketAddr>, SocketCount),
+    counted: SocketCount,
     tls: Option<Arc<Tls>>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "can't set TCP_NODELAY");
+    // Boxed: it is over when the connection begins, which would otherwise pay for it as long as it lasts.
+    let limit = app.config.handshake_timeout;
+    let opened = Box::pin(open(stream, socket, limit, tls)).await;
+    if let Some((entrant, socket)) = opened {
+        upgrade::serve(app, entrant, socket, counted).await;
     }
-    let (start, limit) = (Instant::now(), app.config.handshake_timeout);
+}
+
+/// The TLS handshake, where there is one, and the request head have one limit together.
+async fn open(
+    stream: TcpStream,
+    socket: Arc<Socket>,
+    limit: Duration,
+    tls: Option<Arc<Tls>>,
+) -> Option<(Entrant, Upgraded)> {
+    let start = Instant::now();
     let Some(tls) = tls else {
-        return speak(stream, routes, from, limit).await;
+        return speak(stream, socket, limit).await;
     };
     let stream = tokio::time::timeout(limit, tls.accept(stream)).await;
     // The acceptor isn't held along: who is open may be the last one under an old certificate.
@@ -231,53 +241,61 @@ async fn converse(
     match stream {
         Ok(Ok(stream)) => {
             let left = limit.saturating_sub(start.elapsed()).max(LEAST_WAIT);
-            speak(stream, routes, from, left).await;
+            return speak(stream, socket, left).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
+    None
 }
 
-/// Speaks HTTP on a stream until it becomes a WebSocket or ends. The request head must be there after
+/// Speaks HTTP on a stream until it ends, or becomes a WebSocket. The request head must be there after
 /// `head_limit`.
 async fn speak<S>(
     stream: S,
-    routes: Router,
-    (peer, counted): (ConnectInfo<SocketAddr>, SocketCount),
+    socket: Arc<Socket>,
     head_limit: Duration,
-) where
+) -> Option<(Entrant, Upgraded)>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    Stream: From<S>,
 {
-    // The socket stays counted where it becomes a WebSocket's.
-    let (counted, routes) = (Arc::new(counted), TowerToHyperService::new(routes));
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(counted.clone());
-        request.extensions_mut().insert(peer);
-        let answer = routes.call(request);
-        async { answer.await.map(close_after) }
-    });
-    let conversation = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_limit)
+    let service = {
+        let socket = socket.clone();
+        service_fn(move |request| socket.clone().answer(request))
+    };
+    let mut conversation = http1::Builder::new()
+        // hyper's own clock would be another one for each socket.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let limit = head_limit + http::body::BODY_TIMEOUT + ANSWER_TIMEOUT;
-    match tokio::time::timeout(limit, conversation).await {
-        Ok(Ok(())) => {}
+        .serve_connection(TokioIo::new(Cork::new(stream)), service);
+    let conversation = async {
+        // Shuts the stream down where it becomes nothing else.
+        (&mut conversation).await?;
+        let upgraded = socket.take_entrant().map(|entrant| {
+            let parts = conversation.into_parts();
+            let (stream, unsent) = parts.io.into_inner().into_parts();
+            let upgraded = Upgraded {
+                stream: stream.into(),
+                unsent,
+                read: parts.read_buf,
+            };
+            (entrant, upgraded)
+        });
+        hyper::Result::Ok(upgraded)
+    };
+    let mut conversation = pin!(conversation);
+    let mut ended = tokio::time::timeout(head_limit, &mut conversation).await;
+    if ended.is_err() && socket.has_asked() {
+        let limit = http::body::BODY_TIMEOUT + ANSWER_TIMEOUT;
+        ended = tokio::time::timeout(limit, conversation).await;
+    }
+    match ended {
+        Ok(Ok(upgraded)) => return upgraded,
         Ok(Err(error)) => tracing::debug!(%error, "a conversation ended early"),
         Err(_) => tracing::debug!("a conversation took too long"),
     }
-}
-
-/// One request a socket, unless it becomes a WebSocket: so a conversation has an end, and who takes no
-/// answer holds a socket for a while at most.
-fn close_after<B>(mut response: hyper::Response<B>) -> hyper::Response<B> {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().append(header::CONNECTION, close);
-    }
-    response
+    None
 }
 
 /// Serves until a signal, and lets everyone go then; gives the exit status.

@@ -37,7 +37,7 @@ pub mod toll;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::places::{Ask, Entry, Number, Verdict};
+use self::places::{Ask, Entry, Number};
 use self::toll::{Block, Pays, Rate};
 use crate::config::{BrokerConfig, Config};
 use crate::history::{Slice, Span};
@@ -298,14 +298,15 @@ impl Broker {
         matches!(self, Broker::Redis(_))
     }
 
-    /// Asks whether one may enter; see [`places`]. Where nobody else is, one may.
-    pub async fn enter(&self, ask: &Ask<'_>) -> Result<Entry, Unavailable> {
+    /// Asks whether they may enter, one after another in one call; see [`places`]. Where nobody else is, they may. An
+    /// error of one: whether it is counted and has its places isn't known; the others were judged.
+    pub async fn enter(
+        &self,
+        asks: &[Ask<'_>],
+    ) -> Result<Vec<Result<Entry, Unavailable>>, Unavailable> {
         match self {
-            Broker::Local(_) => Ok(Entry {
-                left: None,
-                verdict: Verdict::In,
-            }),
-            Broker::Redis(redis) => redis.enter(ask).await,
+            Broker::Local(_) => Ok(asks.iter().map(|_| Ok(Entry::ALONE)).collect()),
+            Broker::Redis(redis) => redis.enter(asks).await,
         }
     }
 

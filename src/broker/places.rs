@@ -5,7 +5,8 @@
 //!   set absolutely. A number with an older version than the one that is held changes nothing.
 //! - To **enter** counts a connect, and sets the own numbers if the sums with all others stay within what is
 //!   allowed; else nothing is set. It is one atomic step per name, and one call for all where one broker holds
-//!   them. As the sum is looked at before it is written, no two that enter at the same time can exceed it.
+//!   them. As the sum is looked at before it is written, no two that enter at the same time can exceed it. Those who
+//!   go in one call are judged one after another, each by what those before it left.
 //!
 //! The broker doesn't judge who lives: numbers of the dead count until somebody strikes them, or until they have
 //! not been told again for 25 minutes.
@@ -61,6 +62,14 @@ pub struct Entry {
     pub left: Option<Duration>,
     /// Whether it was let in.
     pub verdict: Verdict,
+}
+
+impl Entry {
+    /// Of a node that meets no other.
+    pub const ALONE: Entry = Entry {
+        left: None,
+        verdict: Verdict::In,
+    };
 }
 
 /// Whether one was let in.

@@ -22,7 +22,8 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
+use socket2::SockRef;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConnection;
 use tokio_rustls::server::TlsStream;
@@ -91,7 +92,7 @@ impl Stream {
     /// anybody on the way can make it do (RFC 8446, section 6.1); else the stream is of no use any more.
     pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Plain(socket) => socket.try_read(into),
+            Stream::Plain(socket) => read(socket, into),
             Stream::Tls(tls) => tls.try_read(into),
         }
     }
@@ -214,6 +215,24 @@ impl Tls {
     }
 }
 
+/// Reads what there is. Less than was asked for means that the socket is empty: the runtime is told so here, as by
+/// a refusal, and spares the call that would be refused (its own `poll_read` does the same). What comes
+/// meanwhile says so itself: the runtime forgets nothing that it heard after the read began.
+fn read(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    let outcome = socket.try_io(Interest::READABLE, || {
+        read = (&*SockRef::from(socket)).read(into)?;
+        if read == 0 || read == into.len() {
+            return Ok(());
+        }
+        Err(ErrorKind::WouldBlock.into())
+    });
+    match outcome {
+        Err(error) if read == 0 => Err(error),
+        _ => Ok(read),
+    }
+}
+
 /// The socket as rustls wants it.
 struct Socket<'a> {
     socket: &'a TcpStream,
@@ -233,7 +252,7 @@ impl<'a> Socket<'a> {
 
 impl Read for Socket<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.socket.try_read(into)
+        read(self.socket, into)
     }
 }
 

@@ -179,6 +179,12 @@ impl Wire {
         }
     }
 
+    /// Puts bytes before all else that is sent: what is left of the handshake's answer, which is no frame.
+    pub fn send_first(&mut self, answer: Vec<u8>) {
+        self.begun = answer.len();
+        self.rest = answer;
+    }
+
     /// Where replies are put.
     pub fn replies(&mut self) -> &mut Vec<u8> {
         &mut self.codec.get_mut().replies

@@ -1,7 +1,7 @@
 //! The token of an upgrade, in whichever of three places it came.
 
-use axum::extract::{Query, Request};
-use axum::http::header;
+use axum::extract::Query;
+use axum::http::{Request, header};
 
 use super::bearer;
 use super::form::{self, Doubled, words};
@@ -15,7 +15,7 @@ const BEARER_PROTOCOL: &str = "bearer.";
 ///
 /// # Errors
 /// There is none, or more than one in a place.
-pub fn of_upgrade(request: &Request) -> Result<String, Denied> {
+pub fn of_upgrade<B>(request: &Request<B>) -> Result<String, Denied> {
     let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0);
     let in_query = query
         .unwrap_or_default()

@@ -1,9 +1,8 @@
 //! What every request must be, whatever it asks for, and what a WebSocket's opening handshake must be
 //! besides. What hyper refuses by itself (a head that can't be read) never comes here.
 
-use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -14,7 +13,7 @@ use super::error::HttpError;
 ///
 /// # Errors
 /// 400.
-pub fn check<B>(request: &hyper::Request<B>) -> Result<(), HttpError> {
+pub fn check<B>(request: &Request<B>) -> Result<(), HttpError> {
     match only(request.headers(), header::HOST) {
         Ok(None) if request.version() < Version::HTTP_11 => Ok(()),
         Ok(None) => Err(HttpError::bad_request("the Host header is missing")),
@@ -40,7 +39,7 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// 405 for another method, 426 for another version, 400 otherwise.
-pub fn check_upgrade(request: &Request) -> Result<&[u8], HttpError> {
+pub fn check_upgrade<B>(request: &Request<B>) -> Result<&[u8], HttpError> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(HttpError::METHOD_NOT_ALLOWED);

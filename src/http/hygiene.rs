@@ -43,6 +43,20 @@ const PREFLIGHT_AGE: &str = "600";
 
 /// Goes around every route.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (readers, answered) = before(&app, &request);
+    let response = match answered {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
+    after(&app, readers, response)
+}
+
+/// The origin whose pages may read the answer, as a header says it.
+pub struct Readers(Option<HeaderValue>);
+
+/// What is to be done before a request is answered: who may read that answer, and the answer itself where it
+/// is not the handler's to give.
+pub fn before<B>(app: &App, request: &hyper::Request<B>) -> (Readers, Option<Response>) {
     let (allowed, tls) = (&app.config.allowed_origins, app.config.tls.is_some());
     let verdict = origin::judge(allowed, tls, request.uri(), request.headers());
     let readable_by = match (verdict, allowed) {
@@ -50,11 +64,16 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         (Verdict::Allowed(origin), _) => Some(origin.clone()),
         _ => None,
     };
-    let mut response = match form::check(&request) {
-        Err(refusal) => refusal.into_response(),
-        Ok(()) if is_preflight(&request) => preflight(readable_by.is_some()),
-        Ok(()) => next.run(request).await,
+    let answered = match form::check(request) {
+        Err(refusal) => Some(refusal.into_response()),
+        Ok(()) if is_preflight(request) => Some(preflight(readable_by.is_some())),
+        Ok(()) => None,
     };
+    (Readers(readable_by), answered)
+}
+
+/// The answer as it goes out.
+pub fn after(app: &App, Readers(readable_by): Readers, mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();
         for (name, value) in DEFAULTS {
@@ -62,7 +81,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
                 .entry(name)
                 .or_insert(HeaderValue::from_static(value));
         }
-        share(headers, readable_by, allowed);
+        share(headers, readable_by, &app.config.allowed_origins);
     }
     response
 }
@@ -82,7 +101,7 @@ fn share(headers: &mut HeaderMap, readable_by: Option<HeaderValue>, allowed: &Or
 }
 
 /// Whether a browser asks what a page may send, before it sends it.
-fn is_preflight(request: &Request) -> bool {
+fn is_preflight<B>(request: &hyper::Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)

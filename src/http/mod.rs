@@ -1,7 +1,8 @@
 //! The routes, and what a request is answered with. Upgrades are in [`upgrade`], probes in [`health`],
 //! numbers in [`metrics`], what is under `/api` in [`api`], errors in [`error`]; what any request must be is said
 //! by [`form`], who calls by [`caller`], as whom they count by [`client`], from which page they come by
-//! [`origin`], and what they sent by [`body`]; [`hygiene`] is around all of it.
+//! [`origin`], and what they sent by [`body`]; [`hygiene`] is around all of it. [`socket`] is where a socket's
+//! request comes in.
 
 pub mod api;
 pub mod bearer;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod hygiene;
 pub mod metrics;
 pub mod origin;
+pub mod socket;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -52,11 +54,10 @@ pub struct App {
     pub capacity: usize,
 }
 
-/// The route table.
+/// The route table, without the WebSocket: what asks for one comes to [`upgrade`] by itself, see [`socket`].
 pub fn routes(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", any(upgrade::root))
-        .route("/ws", any(upgrade::ws))
+        .route("/ws", any(async || HttpError::UPGRADE_REQUIRED))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))

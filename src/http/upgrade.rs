@@ -6,16 +6,13 @@
 //! Whoever comes as far as the token counts as a connect, whether it is good or not. Nobody else asks the broker, so
 //! what is malformed costs it nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use bytes::Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::App;
@@ -36,53 +33,55 @@ use crate::limits::admission::{Knock, Slot};
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Connected};
 use crate::protocol::request::Limits;
-use crate::shutdown::SocketCount;
+use crate::shutdown::{Present, SocketCount};
 
 /// The subprotocol that is selected where the client offers it.
 const SUBPROTOCOL: &str = "chat.v1";
 
-/// `/`: the WebSocket, and nothing else yet.
-pub async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
-    if form::is_upgrade(request.headers()) {
-        upgrade(app, request).await
-    } else {
-        HttpError::NOT_FOUND.into_response()
-    }
+/// One who was let in: a connection, as soon as it has its socket. Where it never has one, it ends in this order:
+/// once nobody is present, all places have been given back.
+pub struct Entrant {
+    identity: Identity,
+    slot: Slot,
+    present: Present,
 }
 
-/// `/ws`: the WebSocket.
-pub async fn ws(State(app): State<Arc<App>>, request: Request) -> Response {
-    if form::is_upgrade(request.headers()) {
-        upgrade(app, request).await
-    } else {
-        HttpError::UPGRADE_REQUIRED.into_response()
-    }
+/// The socket of one who was let in.
+pub struct Upgraded {
+    /// The socket itself.
+    pub stream: Stream,
+    /// What it has to be sent before anything else: the 101, or the rest of it.
+    pub unsent: Vec<u8>,
+    /// What was read from it beyond the handshake.
+    pub read: Bytes,
 }
 
-async fn upgrade(app: Arc<App>, mut request: Request) -> Response {
+/// Whether a request asks for a WebSocket, where there is one: at `/` and `/ws`.
+pub fn is_asked<B>(request: &Request<B>) -> bool {
+    matches!(request.uri().path(), "/" | "/ws") && form::is_upgrade(request.headers())
+}
+
+/// Lets one in who asks for a WebSocket, with the 101 that says so.
+///
+/// # Errors
+/// Why it isn't.
+pub async fn enter<B>(
+    app: &App,
+    peer: IpAddr,
+    request: &Request<B>,
+) -> Result<(Entrant, Response), HttpError> {
     // Before anything else: from here on the drain waits for it.
-    let Some(present) = app.shutdown.enter() else {
-        return HttpError::DRAINING.into_response();
-    };
-    let admitted = match check(&app, &request) {
-        Ok(visitor) => admit(&app, visitor).await,
-        Err(error) => Err(error),
-    };
-    let (identity, accept, slot) = match admitted {
-        Ok(admitted) => admitted,
-        Err(error) => return error.into_response(),
-    };
+    let present = app.shutdown.enter().ok_or(HttpError::DRAINING)?;
+    let visitor = check(app, peer, request)?;
+    let (identity, accept, slot) = admit(app, visitor).await?;
     let selects = form::words(request.headers(), header::SEC_WEBSOCKET_PROTOCOL)
         .any(|offer| offer == SUBPROTOCOL);
-    let upgraded = hyper::upgrade::on(&mut request);
-    // Counted until the connection ends, not only until the HTTP conversation does.
-    let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
-    tokio::spawn(async move {
-        serve(app, identity, upgraded).await;
-        // In this order: once nobody is present, all places have been given back.
-        drop((slot, counted, present));
-    });
-    switching_protocols(&accept, selects)
+    let entrant = Entrant {
+        identity,
+        slot,
+        present,
+    };
+    Ok((entrant, switching_protocols(&accept, selects)))
 }
 
 fn switching_protocols(accept: &str, selects: bool) -> Response {
@@ -110,7 +109,7 @@ struct Visitor {
 }
 
 /// Checks all that this node can tell by itself, the token aside.
-fn check(app: &App, request: &Request) -> Result<Visitor, HttpError> {
+fn check<B>(app: &App, peer: IpAddr, request: &Request<B>) -> Result<Visitor, HttpError> {
     if app.shutdown.sockets() > app.capacity {
         return Err(HttpError::AT_CAPACITY);
     }
@@ -121,7 +120,8 @@ fn check(app: &App, request: &Request) -> Result<Visitor, HttpError> {
         return Err(HttpError::ORIGIN_NOT_ALLOWED);
     }
     // Before the token: one who came too often doesn't learn what it is worth.
-    let knock = app.admission.knock(client::source(app, request))?;
+    let source = client::source(app, peer, headers);
+    let knock = app.admission.knock(source)?;
     Ok(Visitor {
         knock,
         token: credential::of_upgrade(request),
@@ -165,17 +165,19 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
     }
 }
 
-/// Takes the socket over as soon as the 101 is out, and serves the connection until it ends.
-async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
-    let upgraded = tokio::time::timeout(app.config.handshake_timeout, upgraded).await;
-    let Ok(Ok(upgraded)) = upgraded else { return };
-    let Some((stream, read)) = stream_of(upgraded) else {
-        return;
-    };
+/// Serves the connection until it ends. Its socket is counted until then.
+pub async fn serve(app: Arc<App>, entrant: Entrant, upgraded: Upgraded, counted: SocketCount) {
     let start = Instant::now();
+    let Entrant {
+        identity,
+        slot,
+        present,
+    } = entrant;
     let metrics = app.hub.metrics().clone();
-    let mut wire = Wire::new(stream, &read, app.config.max_frame, metrics.clone());
+    let (max_frame, read) = (app.config.max_frame, upgraded.read);
+    let mut wire = Wire::new(upgraded.stream, &read, max_frame, metrics.clone());
     drop(read);
+    wire.send_first(upgraded.unsent);
     let times = Times {
         heartbeat: app.config.heartbeat,
         slow: app.config.slow_client_timeout,
@@ -197,6 +199,9 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     let seconds = start.elapsed().as_secs();
     let rooms = session.room_count();
     tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");
+    drop(session);
+    // In this order: once nobody is present, all places have been given back.
+    drop((slot, counted, present));
 }
 
 fn bounds(app: &App) -> Bounds {
@@ -208,17 +213,6 @@ fn bounds(app: &App) -> Bounds {
         request,
         rooms: app.config.max_rooms_per_connection,
         rate: Rate::new(app.config.rate_limit_requests, app.config.rate_limit_window),
-    }
-}
-
-/// The socket under an upgraded connection, and what was read from it beyond the handshake.
-fn stream_of(upgraded: Upgraded) -> Option<(Stream, bytes::Bytes)> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Some((parts.io.into_inner().into(), parts.read_buf)),
-        Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-            Some((parts.io.into_inner().into(), parts.read_buf))
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who gets a connection. One who comes **knocks**: that counts a connect from its source at this node, and costs no
-//! more than that. If its token is good it **enters**: one call to the broker counts the connect over all nodes and
-//! takes a place at its user and its source; the [`Slot`] is the connection's right to be there, and gives the
+//! more than that. If its token is good it **enters**: a call to the broker, which it shares with those who come at
+//! the same time, counts the connect over all nodes and takes a place at its user and its source; the [`Slot`] is the connection's right to be there, and gives the
 //! places back when it is dropped. If the token is bad it is **turned away**, which counts the connect over all
 //! nodes before it is answered: so who guesses tokens meets the limit on every node.
 //!
@@ -30,6 +30,7 @@ use smallvec::SmallVec;
 use tokio::time::{sleep, timeout};
 
 use super::address::{self, Claims, Source};
+use super::calls::Calls;
 use super::connects::Connects;
 use super::entering::{Attempt, Entering, OnTheWay};
 use super::held::{Fate, Held, PARTS, Place};
@@ -71,6 +72,7 @@ pub(super) struct Inner {
     pub(super) hub: Hub,
     pub(super) connects: Connects,
     pub(super) held: Arc<Held>,
+    pub(super) calls: Calls,
     /// A stranger's claim about its address was warned of.
     warned: AtomicBool,
 }
@@ -113,6 +115,7 @@ impl Admission {
     /// A door with these limits; they hold over all nodes that meet in the hub's broker.
     pub fn new(limits: AdmissionConfig, hub: Hub) -> Admission {
         let inner = Inner {
+            calls: Calls::new(&limits, hub.clone()),
             connects: Connects::new(limits.connects, limits.window),
             held: Arc::new(Held::new(hub.broker().is_shared())),
             limits,
@@ -275,7 +278,7 @@ impl Inner {
     /// Tells the broker some of what it has yet to know, and removes what the dead left there.
     async fn tell_some(&self) -> Result<(), Unavailable> {
         let mut sent = OnTheWay {
-            held: &self.held,
+            held: self.held.clone(),
             sent: self.held.next(A_CALL).into(),
             fate: Fate::Refused,
         };

@@ -1,6 +1,7 @@
-//! One who enters: takes its places at this node, asks the broker, and gives them back where that says no. When it
-//! is tried again, and what a refusal leads to, is `admission`'s.
+//! One who enters: takes its places at this node, asks the broker ([`super::calls`]), and gives them back where that
+//! says no. When it is tried again, and what a refusal leads to, is `admission`'s.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -8,8 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::address::Source;
 use super::admission::{DEADLINE, Inner, Slot, Wanted};
+use super::calls::Question;
 use super::held::{Count, Fate, Held, Place};
-use crate::broker::places::{Ask, Claim, Connect, Entry, Verdict};
+use crate::broker::places::{Entry, Verdict};
 use crate::id::{Incarnation, UserId};
 use crate::metrics::Refusal;
 use crate::presence::nodes::Standing;
@@ -33,18 +35,34 @@ pub(super) struct Entering<'a> {
     full: Option<(usize, Vec<Incarnation>)>,
 }
 
-/// Numbers that are on their way to the broker; what becomes of them isn't known if this is dropped early.
-pub(super) struct OnTheWay<'a> {
-    pub(super) held: &'a Held,
+/// Numbers that are on their way to the broker. Whoever has this when their fate is known drops it.
+pub(super) struct OnTheWay {
+    pub(super) held: Arc<Held>,
     pub(super) sent: SmallVec<[(Place, Count); 2]>,
     pub(super) fate: Fate,
 }
 
-impl Drop for OnTheWay<'_> {
-    fn drop(&mut self) {
-        for (place, count) in &self.sent {
-            self.held.answered(place, *count, self.fate);
+impl OnTheWay {
+    /// No numbers so far, and nothing was sent.
+    fn of(held: &Arc<Held>) -> OnTheWay {
+        OnTheWay {
+            held: held.clone(),
+            sent: SmallVec::new(),
+            fate: Fate::Refused,
         }
+    }
+
+    /// They go no further.
+    pub(super) fn let_go(&mut self) {
+        for (place, count) in std::mem::take(&mut self.sent) {
+            self.held.answered(&place, count, self.fate);
+        }
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -69,17 +87,17 @@ impl<'a> Entering<'a> {
     pub(super) async fn attempt(&mut self, wanted: &Wanted) -> Attempt {
         let inner = self.inner;
         // Dropped before the slot: the end of the call sees what has become of the place by then.
-        let (slot, mut sent) = match inner.take(wanted) {
+        let (slot, sent) = match inner.take(wanted) {
             Ok(taken) => taken,
             Err(full) => return self.only_count().await.unwrap_or(Attempt::Full(full)),
         };
         if !inner.hub.broker().is_shared() || (wanted.is_empty() && !self.uncounted) {
             return Attempt::In(slot);
         }
-        let Some(entry) = self.ask(wanted, &mut sent).await else {
+        let Some((entry, sent)) = self.ask(wanted, sent).await else {
             // The broker's last word holds, where it had one; else this node's own numbers do.
             return match &self.full {
-                Some((full, _)) => refuse(slot, sent, Attempt::Full(*full)),
+                Some((full, _)) => Attempt::Full(*full),
                 None => Attempt::In(slot),
             };
         };
@@ -99,12 +117,8 @@ impl<'a> Entering<'a> {
 
     /// It has no place at this node, but has connected all the same.
     async fn only_count(&mut self) -> Option<Attempt> {
-        let mut sent = OnTheWay {
-            held: &self.inner.held,
-            sent: SmallVec::new(),
-            fate: Fate::Refused,
-        };
-        let entry = self.ask(&Wanted::new(), &mut sent).await?;
+        let sent = OnTheWay::of(&self.inner.held);
+        let (entry, _) = self.ask(&Wanted::new(), sent).await?;
         self.keep_in_step(&entry);
         let left = entry.left.filter(|_| entry.verdict == Verdict::TooFast);
         left.map(Attempt::TooFast)
@@ -121,62 +135,31 @@ impl<'a> Entering<'a> {
     }
 
     /// Asks the broker, where it can be reached and answers in time. Of places it is asked in the name of this
-    /// node's incarnation; without one they are this node's own matter, and are told later.
-    async fn ask(&self, wanted: &Wanted, sent: &mut OnTheWay<'_>) -> Option<Entry> {
+    /// node's incarnation; without one they are this node's own matter, and are told later. The numbers are the
+    /// question's until it is answered: who gives up waiting leaves them to it.
+    async fn ask(&self, wanted: &Wanted, sent: OnTheWay) -> Option<(Entry, OnTheWay)> {
         // Read after the numbers were drawn: should it end now, all that were drawn until then are told anew.
         let own = if wanted.is_empty() {
             None
         } else {
             self.inner.own(self.deadline).await
         };
-        let source = self.source.to_string();
-        let dead = |nth| match &self.full {
-            Some((full, dead)) if *full == nth => &dead[..],
-            _ => &[],
-        };
-        let claims = wanted.iter().zip(&sent.sent).enumerate();
-        let claims = claims.filter_map(|(nth, ((place, _, most), (_, count)))| {
-            Some(Claim {
-                own: own?,
-                place,
-                version: count.version,
-                held: count.held,
-                most: *most,
-                strike: dead(nth),
-            })
-        });
-        let claims: SmallVec<[Claim<'_>; 2]> = claims.collect();
-        let limits = &self.inner.limits;
-        let connect = self.uncounted.then_some(Connect {
-            source: &source,
-            most: limits.connects,
-            window: limits.window,
-        });
-        if claims.is_empty() && connect.is_none() {
+        if own.is_none() && !self.uncounted {
             return None;
         }
-        let ask = Ask {
-            connect,
-            claims: &claims,
-        };
-        let broker = self.inner.hub.broker();
-        if !claims.is_empty() {
-            sent.fate = Fate::Unknown;
-        }
-        let answer = timeout_at(self.deadline, broker.enter(&ask)).await;
-        let entry = answer.ok()?.ok()?;
-        if !claims.is_empty() {
-            sent.fate = match entry.verdict {
-                Verdict::In => Fate::Written,
-                Verdict::TooFast | Verdict::Full(..) => Fate::Refused,
-            };
-        }
-        Some(entry)
+        let (question, answer) = Question::new(
+            self.uncounted.then_some(self.source),
+            own.map(|own| (own, wanted.clone())),
+            self.full.clone(),
+            sent,
+        );
+        self.inner.calls.ask(question);
+        timeout_at(self.deadline, answer).await.ok()?.ok()
     }
 }
 
 /// Gives the places back before it is said what became of the numbers: then nothing is left to be told.
-fn refuse(slot: Slot, sent: OnTheWay<'_>, why: Attempt) -> Attempt {
+fn refuse(slot: Slot, sent: OnTheWay, why: Attempt) -> Attempt {
     drop(slot);
     drop(sent);
     why
@@ -198,17 +181,12 @@ impl Inner {
     }
 
     /// Takes all places at this node, or says which is full.
-    fn take(&self, wanted: &Wanted) -> Result<(Slot, OnTheWay<'_>), usize> {
+    fn take(&self, wanted: &Wanted) -> Result<(Slot, OnTheWay), usize> {
         let mut slot = Slot {
             held: self.held.clone(),
             places: SmallVec::new(),
         };
-        let mut sent = OnTheWay {
-            held: &self.held,
-            sent: SmallVec::new(),
-            // Nothing was sent so far.
-            fate: Fate::Refused,
-        };
+        let mut sent = OnTheWay::of(&self.held);
         for (nth, (place, _, most)) in wanted.iter().enumerate() {
             let Some(count) = self.held.take(place, *most) else {
                 drop(slot);

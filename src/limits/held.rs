@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::broker::places::Verdict;
+
 /// Parts of the map: one lock each, and restated one after another.
 pub(super) const PARTS: usize = 64;
 
@@ -42,6 +44,16 @@ pub(super) enum Fate {
     Refused,
     /// Nobody knows.
     Unknown,
+}
+
+impl Fate {
+    /// Of a number that was sent with one who enters.
+    pub(super) fn of(verdict: &Verdict) -> Fate {
+        match verdict {
+            Verdict::In => Fate::Written,
+            Verdict::TooFast | Verdict::Full(..) => Fate::Refused,
+        }
+    }
 }
 
 /// The numbers of this node.

@@ -2,12 +2,14 @@
 //! here is what a node needs to know not to ask it each time, and what it counts alone.
 //!
 //! - [`admission`]: who gets a connection; [`address`]: by which address a client counts; `connects`: how often it
-//!   came; `held`: how many connections it has; `entering`: how the others are asked
+//!   came; `held`: how many connections it has; `entering`: one who comes;
+//!   `calls`: how the others are asked
 //! - [`messages`]: messages of a user, over all nodes
 //! - [`window`]: requests of a connection, and of a user over HTTP
 
 pub mod address;
 pub mod admission;
+mod calls;
 mod connects;
 mod entering;
 mod held;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use piazza::broker::places::{Ask, Claim, Connect, Number, Verdict};
+use piazza::broker::Unavailable;
+use piazza::broker::places::{Ask, Claim, Connect, Entry, Number, Verdict};
 use piazza::id::Incarnation;
 
 use super::Bench;
@@ -20,12 +21,16 @@ fn claim<'a>(own: Incarnation, version: u64, held: u32, strike: &'a [Incarnation
     }
 }
 
+async fn enter_one(bench: &Bench, ask: Ask<'_>) -> Result<Entry, Unavailable> {
+    bench.broker.enter(&[ask]).await?.remove(0)
+}
+
 async fn enter(bench: &Bench, claims: &[Claim<'_>]) -> Verdict {
     let ask = Ask {
         connect: None,
         claims,
     };
-    bench.broker.enter(&ask).await.unwrap().verdict
+    enter_one(bench, ask).await.unwrap().verdict
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +120,7 @@ async fn connects_are_counted_in_a_window_that_the_first_begins() {
         claims: &[],
     };
     for verdict in [Verdict::In, Verdict::In, Verdict::In, Verdict::TooFast] {
-        let entry = bench.broker.enter(&ask).await.unwrap();
+        let entry = enter_one(&bench, ask).await.unwrap();
         assert_eq!(entry.verdict, verdict);
         let left = entry.left.unwrap();
         assert!(left > Duration::from_secs(30) && left <= Duration::from_millis(60_001));
@@ -123,9 +128,84 @@ async fn connects_are_counted_in_a_window_that_the_first_begins() {
     // A counter that lost its end gets one again.
     let redis = bench.redis.as_ref().unwrap();
     let () = redis.cli(&["PERSIST", "chat:connects:192.0.2.1"]).await;
-    bench.broker.enter(&ask).await.unwrap();
+    enter_one(&bench, ask).await.unwrap();
     let left: i64 = redis.cli(&["PTTL", "chat:connects:192.0.2.1"]).await;
     assert!(left > 0, "{left}");
+}
+
+/// Those who go in one call are judged as if each had called alone, one after another.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_in_one_call_each_is_judged_for_itself() {
+    let bench = Bench::redis().await;
+    let redis = bench.redis.as_ref().unwrap();
+    let (one, two) = (Incarnation::random(), Incarnation::random());
+    let connect = |source| {
+        Some(Connect {
+            source,
+            most: 4,
+            window: Duration::from_secs(60),
+        })
+    };
+    // Of five places two are another node's, and one of them a dead one's.
+    assert_eq!(enter(&bench, &[claim(two, 1, 2, &[])]).await, Verdict::In);
+    let () = redis.cli(&["SET", "chat:connections:user:eve", "x"]).await;
+    let () = redis.cli(&["SET", "chat:connects:192.0.2.9", "x"]).await;
+    let dead = Incarnation::random();
+    assert_eq!(enter(&bench, &[claim(dead, 1, 1, &[])]).await, Verdict::In);
+    let of_eve = Claim {
+        place: "user:eve",
+        ..claim(one, 3, 1, &[])
+    };
+    let strike = [dead];
+    let claims: [&[Claim<'_>]; 8] = [
+        &[claim(one, 1, 1, &[])],
+        &[claim(one, 2, 2, &[])],
+        // The sixth: too many, until the dead one is struck off.
+        &[claim(one, 4, 3, &[])],
+        &[claim(one, 5, 3, &strike)],
+        // The fifth connect of its window, which takes four: no place is looked at.
+        &[claim(one, 6, 1, &[])],
+        &[of_eve],
+        &[],
+        // Older than what came before it in the same call, which contains it.
+        &[claim(one, 4, 2, &[])],
+    ];
+    let sources = [1, 1, 1, 1, 1, 2, 9, 3].map(|last| format!("192.0.2.{last}"));
+    let asks = claims.iter().zip(&sources).map(|(claims, source)| Ask {
+        connect: connect(source),
+        claims,
+    });
+    let asks: Vec<Ask<'_>> = asks.collect();
+    let entries = bench.broker.enter(&asks).await.unwrap();
+    let verdicts = entries.iter().map(|entry| {
+        let entry = entry.as_ref().ok()?;
+        assert!(entry.left.unwrap() > Duration::from_secs(30));
+        Some(match &entry.verdict {
+            Verdict::In => "in",
+            Verdict::TooFast => "fast",
+            Verdict::Full(0, holders) if holders.len() == 3 => "full",
+            Verdict::Full(..) => "full of others",
+        })
+    });
+    let verdicts: Vec<Option<&str>> = verdicts.collect();
+    let (entered, fast) = (Some("in"), Some("fast"));
+    let expected = [
+        entered,
+        entered,
+        Some("full"),
+        entered,
+        fast,
+        None,
+        None,
+        entered,
+    ];
+    assert_eq!(verdicts, expected);
+    let counted: i64 = redis.cli(&["GET", "chat:connects:192.0.2.1"]).await;
+    assert_eq!(counted, 5);
+    let number: String = redis.cli(&["HGET", KEY, one.as_str()]).await;
+    assert!(number.starts_with("5 3 "), "{number}");
+    let fields: i64 = redis.cli(&["HLEN", KEY]).await;
+    assert_eq!(fields, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,5 +245,5 @@ async fn what_isnt_ours_or_is_too_old_counts_for_nothing() {
         connect: None,
         claims: &[strange],
     };
-    assert!(bench.broker.enter(&ask).await.is_err());
+    assert!(enter_one(&bench, ask).await.is_err());
 }

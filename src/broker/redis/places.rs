@@ -1,4 +1,4 @@
-//! Connects and connections in Redis: `enter.lua` lets one in, `places.lua` sets what a node has.
+//! Connects and connections in Redis: `enter.lua` lets in who enters, `places.lua` sets what a node has.
 //!
 //! Each name stands for itself: in a cluster the window and the places of one who enters lie in several
 //! slots, and are asked one after another with the same script, what was taken being given back where a later one
@@ -25,24 +25,47 @@ const HOLDS_SECS: u64 = 25 * 60;
 
 impl Redis {
     /// See [`crate::broker::Broker::enter`].
-    pub async fn enter(&self, ask: &Ask<'_>) -> Result<Entry, Unavailable> {
+    pub async fn enter(
+        &self,
+        asks: &[Ask<'_>],
+    ) -> Result<Vec<Result<Entry, Unavailable>>, Unavailable> {
+        let fill = |call: &mut Cmd| self.fill_enter(call, asks);
+        let answer = self.call(Script::Enter, fill).await;
+        let answer = answer.map_err(|error| {
+            // There may be thousands a second; of what ails Redis, calls that are fewer tell.
+            tracing::debug!(%error, "can't ask whether one may enter");
+            Unavailable
+        })?;
+        match answer {
+            Value::Array(entries) if entries.len() == asks.len() => {
+                let entries = entries.iter();
+                Ok(entries.map(|one| entry(one).ok_or(Unavailable)).collect())
+            }
+            _ => Err(Unavailable),
+        }
+    }
+
+    fn fill_enter(&self, call: &mut Cmd, asks: &[Ask<'_>]) {
         let keys = &self.shared.keys;
-        let fill = |call: &mut Cmd| {
-            call.arg(usize::from(ask.connect.is_some()) + ask.claims.len());
+        let counted = |ask: &Ask<'_>| usize::from(ask.connect.is_some()) + ask.claims.len();
+        call.arg(asks.iter().map(counted).sum::<usize>());
+        for ask in asks {
             if let Some(connect) = &ask.connect {
                 call.arg(keys.connects(connect.source));
             }
             for claim in ask.claims {
                 call.arg(keys.connections(claim.place));
             }
+        }
+        call.arg(UNTOUCHED_MS).arg(HOLDS_SECS);
+        for ask in asks {
             let (most, window) = ask.connect.map_or((0, Duration::ZERO), |connect| {
                 (connect.most, connect.window)
             });
             call.arg(most)
                 .arg(window.as_millis() as u64)
                 .arg(ask.claims.first().map_or("", |claim| claim.own.as_str()))
-                .arg(UNTOUCHED_MS)
-                .arg(HOLDS_SECS);
+                .arg(ask.claims.len());
             for claim in ask.claims {
                 call.arg(claim.version)
                     .arg(claim.held)
@@ -52,14 +75,7 @@ impl Redis {
                     call.arg(dead.as_str());
                 }
             }
-        };
-        let answer = self.call(Script::Enter, fill).await;
-        let answer = answer.map_err(|error| {
-            // There may be thousands a second; of what ails Redis, calls that are fewer tell.
-            tracing::debug!(%error, "can't ask whether one may enter");
-            Unavailable
-        })?;
-        entry(&answer).ok_or(Unavailable)
+        }
     }
 
     /// See [`crate::broker::Broker::set_numbers`].
@@ -104,7 +120,7 @@ fn incarnation(field: &Value) -> Option<Incarnation> {
     Incarnation::parse(text(field)?.as_bytes())
 }
 
-/// What `enter.lua` says.
+/// What `enter.lua` says of one; `None` where it couldn't judge.
 fn entry(answer: &Value) -> Option<Entry> {
     let Value::Array(answer) = answer else {
         return None;

@@ -23,6 +23,7 @@ use crate::auth::Verifier;
 use crate::broker::{self, toll::Rate};
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
+use crate::connection::session::Bounds;
 use crate::drain;
 use crate::http::{self, App};
 use crate::hub::Hub;
@@ -102,6 +103,7 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let spread = drain::spread_within(config.drain_spread, grace);
     let requests = Rate::new(config.rate_limit_requests, config.rate_limit_window);
     let app = Arc::new(App {
+        bounds: Arc::new(Bounds::new(&config)),
         config,
         requests: ByUser::new(requests),
         verifier,

@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first: a module imports from its own row and from rows above alone.
 const LAYERS: [&[&str]; 12] = [
-    &["clock", "id", "metrics", "shutdown", "telemetry", "tls"],
+    &[
+        "clock",
+        "id",
+        "maps",
+        "metrics",
+        "shutdown",
+        "telemetry",
+        "tls",
+    ],
     &["protocol", "config", "keys"],
     &["history"],
     &["auth", "presence"],

@@ -6,8 +6,9 @@
 //! Whoever comes as far as the token counts as a connect, whether it is good or not. Nobody else asks the broker, so
 //! what is malformed costs it nothing.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -24,10 +25,9 @@ use super::error::HttpError;
 use super::origin::{self, Verdict};
 use super::{credential, form};
 use crate::auth::{self, Denied, Identity};
-use crate::broker::toll::Rate;
 use crate::clock::now_ms;
 use crate::connection::refresh::Pass;
-use crate::connection::session::{Bounds, Session};
+use crate::connection::session::Session;
 use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
@@ -35,8 +35,7 @@ use crate::hub::peer::{Note, Peer};
 use crate::limits::admission::{Knock, Slot};
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Connected};
-use crate::protocol::request::Limits;
-use crate::shutdown::SocketCount;
+use crate::shutdown::{Present, SocketCount};
 
 /// The subprotocol that is selected where the client offers it.
 const SUBPROTOCOL: &str = "chat.v1";
@@ -77,11 +76,8 @@ async fn upgrade(app: Arc<App>, mut request: Request) -> Response {
     let upgraded = hyper::upgrade::on(&mut request);
     // Counted until the connection ends, not only until the HTTP conversation does.
     let counted = request.extensions_mut().remove::<Arc<SocketCount>>();
-    tokio::spawn(async move {
-        serve(app, identity, upgraded).await;
-        // In this order: once nobody is present, all places have been given back.
-        drop((slot, counted, present));
-    });
+    let visitor = Box::new((app, identity));
+    tokio::spawn(serve(visitor, upgraded, (slot, counted, present)));
     switching_protocols(&accept, selects)
 }
 
@@ -165,17 +161,40 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
     }
 }
 
-/// Takes the socket over as soon as the 101 is out, and serves the connection until it ends.
-async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
-    let upgraded = tokio::time::timeout(app.config.handshake_timeout, upgraded).await;
-    let Ok(Ok(upgraded)) = upgraded else { return };
-    let Some((stream, read)) = stream_of(upgraded) else {
-        return;
-    };
-    let start = Instant::now();
+/// Who stays counted until the connection ends. Dropped in this order: once nobody is present, all places have
+/// been given back.
+type Counted = (Slot, Option<Arc<SocketCount>>, Present);
+
+/// Takes the socket over as soon as the 101 is out, and serves the connection until it ends. Every idle connection
+/// pays for what this holds meanwhile, so it is no `async fn`, and what is needed before lies elsewhere.
+fn serve(
+    visitor: Box<(Arc<App>, Identity)>,
+    upgraded: OnUpgrade,
+    counted: Counted,
+) -> impl Future<Output = ()> {
+    async move {
+        let limit = visitor.0.config.handshake_timeout;
+        if let Some(socket) = take_over(upgraded, limit).await {
+            let start = Instant::now();
+            let (session, why) = begin(*visitor, socket).await;
+            session.say_closed(why, start.elapsed());
+        }
+        drop(counted);
+    }
+}
+
+/// What was read from a socket beyond the handshake goes along.
+async fn take_over(upgraded: OnUpgrade, limit: Duration) -> Option<(Stream, bytes::Bytes)> {
+    let upgraded = tokio::time::timeout(limit, upgraded).await;
+    stream_of(upgraded.ok()?.ok()?)
+}
+
+fn begin(
+    (app, identity): (Arc<App>, Identity),
+    (stream, read): (Stream, bytes::Bytes),
+) -> impl Future<Output = (Session, Close)> {
     let metrics = app.hub.metrics().clone();
-    let mut wire = Wire::new(stream, &read, app.config.max_frame, metrics.clone());
-    drop(read);
+    let mut wire = Wire::new(stream, &read, app.config.max_frame, metrics);
     let times = Times {
         heartbeat: app.config.heartbeat,
         slow: app.config.slow_client_timeout,
@@ -185,30 +204,13 @@ async fn serve(app: Arc<App>, identity: Identity, upgraded: OnUpgrade) {
     greet(&app, &peer, identity.expires_at_ms(), wire.replies());
     let pass = Pass::new(identity, app.verifier.clone());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
-    let session = Session::new(app.hub.clone(), peer.clone(), pass, bounds(&app));
+    let session = Session::new(app.hub.clone(), peer.clone(), pass, app.bounds.clone());
     // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
     // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
         peer.note(Note::Close(Close::Leaving));
     }
-    drop(app);
-    let (session, why) = connection::serve(wire, session, times).await;
-    metrics.closes.inc(why);
-    let seconds = start.elapsed().as_secs();
-    let rooms = session.room_count();
-    tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");
-}
-
-fn bounds(app: &App) -> Bounds {
-    let request = Limits {
-        max_text: app.config.max_text,
-        history: app.config.history_limit,
-    };
-    Bounds {
-        request,
-        rooms: app.config.max_rooms_per_connection,
-        rate: Rate::new(app.config.rate_limit_requests, app.config.rate_limit_window),
-    }
+    connection::serve(wire, session, times)
 }
 
 /// The socket under an upgraded connection, and what was read from it beyond the handshake.

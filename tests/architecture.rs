@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Outside crates, and where alone they are used.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 11] = [
     ("redis::", &["broker/redis/"]),
     ("axum::", &["http/", "server.rs"]),
     ("jsonwebtoken::", &["auth/"]),
@@ -43,6 +43,7 @@ const DOORS: [(&str, &[&str]); 10] = [
         "tokio_rustls::",
         &["tls.rs", "connection/stream.rs", "http/upgrade.rs"],
     ),
+    ("tikv_jemallocator::", &["main.rs"]),
     ("std::env::", &["config/", "commands/", "main.rs"]),
 ];
 

@@ -238,12 +238,7 @@ impl Handler for Session {
     }
 
     fn work(&mut self, out: &mut Vec<u8>) -> Option<Close> {
-        let next = self.todo.pop_front()?;
-        if self.todo.is_empty() {
-            // An idle connection holds no room for more.
-            self.todo = VecDeque::new();
-        }
-        match next {
+        match self.todo.pop_front()? {
             Todo::Note(Note::Opened(slot, outcome)) => self.opened(slot, outcome, out),
             Todo::Note(Note::Past(past)) => self.past(&past, out),
             Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
@@ -286,6 +281,10 @@ impl Handler for Session {
 impl Outflow for Session {
     fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool {
         self.full = false;
+        if self.todo.is_empty() {
+            // An idle connection holds no room for more.
+            self.todo = VecDeque::new();
+        }
         let more = self.cursors.fill(&mut self.lanes, out, budget);
         for slot in std::mem::take(&mut self.cursors.behind) {
             let Some(lane) = self.lanes.get(slot) else {

@@ -31,12 +31,7 @@ mod tests {
             let before = map.capacity();
             fit(&mut map);
             shrunk += usize::from(map.capacity() < before);
-            assert!(
-                map.capacity()
-                    <= (4 * map.len())
-                        .max(2 * SPARE)
-                        .max(full * usize::from(n < 7_500))
-            );
+            assert!(map.capacity() <= 4 * map.len() + 2 * SPARE);
         }
         assert!((1..20).contains(&shrunk), "{shrunk} times");
     }

@@ -35,7 +35,7 @@ const CROWD: usize = 50;
 async fn node(redis: &Redis) -> Node {
     let env = [
         ("HEARTBEAT_INTERVAL", "300s"),
-        ("LOG_LEVEL", "error"),
+        ("LOG_LEVEL", "info"),
         ("MAX_CONNECTIONS_PER_IP", "100000"),
         ("RATE_LIMIT_MESSAGES", "10000"),
         ("RATE_LIMIT_REQUESTS", "600"),

@@ -166,7 +166,11 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
 type Counted = (Slot, Option<Arc<SocketCount>>, Present);
 
 /// Takes the socket over as soon as the 101 is out, and serves the connection until it ends. Every idle connection
-/// pays for what this holds meanwhile, so it is no `async fn`, and what is needed before lies elsewhere.
+/// pays for what this holds meanwhile, so what is needed before lies elsewhere.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` holds its arguments beside what they are moved into"
+)]
 fn serve(
     visitor: Box<(Arc<App>, Identity)>,
     upgraded: OnUpgrade,

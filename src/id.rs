@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rand::RngCore;
 use serde::{Serialize, Serializer};
 
 /// Longest room or user id, in bytes.
@@ -135,12 +134,8 @@ impl ShortId {
 
     /// A new one.
     pub fn random() -> ShortId {
-        // The thread's own generator, seeded by the system: one that is made for each id costs a system call.
-        let random = |len| {
-            let mut bytes = vec![0; len];
-            rand::rng().fill_bytes(&mut bytes);
-            bytes
-        };
+        // The thread's generator is as hard to foresee as the default one, and needs no call of the kernel.
+        let random = nanoid::rngs::thread_local;
         let text = nanoid::format(random, &nanoid::alphabet::SAFE, ShortId::LEN);
         let mut id = [0; ShortId::LEN];
         id.copy_from_slice(text.as_bytes());

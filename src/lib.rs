@@ -56,7 +56,7 @@
 //! `tests/architecture.rs` holds that imports point upward in this list and that each outside crate has
 //! one door.
 //!
-//! - [`id`]: names of things, valid by construction; [`clock`]: the time of day
+//! - [`id`]: names of things, valid by construction; [`clock`]: the time of day; [`maps`]: how they shrink
 //! - [`telemetry`], [`metrics`], [`shutdown`], [`tls`]: logs; what is counted and timed; whether the node
 //!   goes on, and who is still here; the node's own certificate
 //! - [`protocol`]: bytes to requests, events to bytes, frames, close codes
@@ -89,6 +89,7 @@ pub mod hub;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod maps;
 pub mod metrics;
 pub mod presence;
 pub mod protocol;

@@ -18,6 +18,7 @@ use crate::auth::Verifier;
 use crate::broker::{self, toll::Rate};
 use crate::cluster::Cluster;
 use crate::config::{BrokerConfig, Config};
+use crate::connection::session::Bounds;
 use crate::connection::stream::Stream;
 use crate::drain;
 use crate::http::socket::{Cork, Site, Socket};
@@ -100,6 +101,7 @@ pub async fn serve(config: Config, on_listen: impl FnOnce(SocketAddr)) -> io::Re
     let spread = drain::spread_within(config.drain_spread, grace);
     let requests = Rate::new(config.rate_limit_requests, config.rate_limit_window);
     let app = Arc::new(App {
+        bounds: Arc::new(Bounds::new(&config)),
         config,
         requests: ByUser::new(requests),
         verifier,
@@ -208,19 +210,22 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>) {
     }
 }
 
-/// A socket from its first byte to its end.
-async fn converse(
+/// A socket from its first byte to its end. No `async fn`: a connection would pay for the arguments as long as it
+/// lasts. What goes before it is boxed, and over by then.
+fn converse(
     stream: TcpStream,
     socket: Arc<Socket>,
     app: Arc<App>,
     counted: SocketCount,
     tls: Option<Arc<Tls>>,
-) {
-    // Boxed: it is over when the connection begins, which would otherwise pay for it as long as it lasts.
-    let limit = app.config.handshake_timeout;
-    let opened = Box::pin(open(stream, socket, limit, tls)).await;
-    if let Some((entrant, socket)) = opened {
-        upgrade::serve(app, entrant, socket, counted).await;
+) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(stream, socket, app.config.handshake_timeout, tls));
+    async move {
+        let connection = match opening.await {
+            Some((entrant, upgraded)) => upgrade::serve(app, entrant, upgraded, counted),
+            None => return,
+        };
+        connection.await;
     }
 }
 

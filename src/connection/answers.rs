@@ -63,8 +63,8 @@ impl Session {
             Asked::Opening => lane.asking = Some(Box::new(asking)),
             Asked::Behind => {
                 lane.asking = Some(Box::new(asking));
+                (lane.catching_up, self.catching_up) = (true, true);
                 self.cursors.bits |= bit(slot);
-                self.catching_up.push(slot);
             }
             Asked::Needs(from) if asking.tries < MAX_TRIES => {
                 asking.tries += 1;
@@ -111,15 +111,18 @@ impl Session {
 
     /// Sees whether members that have a question waiting have caught up.
     pub(super) fn notice_caught_up(&mut self) {
-        if self.catching_up.is_empty() {
+        if !std::mem::take(&mut self.catching_up) {
             return;
         }
-        for slot in std::mem::take(&mut self.catching_up) {
-            let member = self.lanes.get(slot).and_then(|lane| lane.member.as_ref());
-            match member.map(|member| &member.position) {
-                Some(Position::Tail(_)) => self.todo.push_back(Todo::Ask(slot)),
-                Some(_) => self.catching_up.push(slot),
-                None => {}
+        let waiting = self.lanes.iter_mut().filter(|(_, lane)| lane.catching_up);
+        for (slot, lane) in waiting {
+            match lane.member.as_ref().map(|member| &member.position) {
+                Some(Position::Tail(_)) => {
+                    lane.catching_up = false;
+                    self.todo.push_back(Todo::Ask(slot));
+                }
+                Some(_) => self.catching_up = true,
+                None => lane.catching_up = false,
             }
         }
         if !self.todo.is_empty() {

@@ -12,8 +12,8 @@ const FARTHEST: Duration = Duration::from_secs(86_400);
 
 /// The clocks of one connection.
 pub struct Heartbeat {
-    interval: Duration,
-    slow: Duration,
+    interval: Millis,
+    slow: Millis,
     /// When the next ping is due, or the last one's answer overdue.
     beat: Instant,
     /// Whether a ping is out and nothing came since.
@@ -21,6 +21,20 @@ pub struct Heartbeat {
     expires: Instant,
     /// Since when the socket has taken nothing though there is something to send.
     blocked: Option<Instant>,
+}
+
+/// Milliseconds, up to 49 days: every idle connection has some.
+#[derive(Clone, Copy)]
+struct Millis(u32);
+
+impl Millis {
+    fn of(duration: Duration) -> Millis {
+        Millis(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
+    }
+
+    fn get(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
 }
 
 /// What is due.
@@ -38,8 +52,8 @@ impl Heartbeat {
     /// Begins. `life`: how long the token is good for.
     pub fn new(now: Instant, interval: Duration, slow: Duration, life: Duration) -> Heartbeat {
         Heartbeat {
-            interval,
-            slow,
+            interval: Millis::of(interval),
+            slow: Millis::of(slow),
             beat: now + interval,
             waiting: false,
             expires: end_of(life, now),
@@ -78,7 +92,7 @@ impl Heartbeat {
     pub fn next(&self, now: Instant) -> Instant {
         let slow = self
             .blocked
-            .map_or(now + FARTHEST, |since| since + self.slow);
+            .map_or(now + FARTHEST, |since| since + self.slow.get());
         self.beat.min(self.expires).min(slow).min(now + FARTHEST)
     }
 
@@ -87,13 +101,16 @@ impl Heartbeat {
         if now >= self.expires {
             return Due::End(Close::Expired);
         }
-        if self.blocked.is_some_and(|since| now >= since + self.slow) {
+        if self
+            .blocked
+            .is_some_and(|since| now >= since + self.slow.get())
+        {
             return Due::End(Close::Slow);
         }
         if now < self.beat {
             return Due::Nothing;
         }
-        self.beat = now + self.interval;
+        self.beat = now + self.interval.get();
         // A full socket couldn't take a ping: then the slow client's clock decides.
         if self.blocked.is_some() || deaf {
             return Due::Nothing;

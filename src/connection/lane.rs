@@ -21,6 +21,8 @@ pub(super) struct Lane {
     pub(super) sends: usize,
     /// The question for messages that has no answer yet.
     pub(super) asking: Option<Box<Asking>>,
+    /// Whether that waits until the member has caught up.
+    pub(super) catching_up: bool,
     /// Requests that wait, with their weight.
     pub(super) waiting: VecDeque<(Parsed, usize)>,
     /// When the room was told last whether one is typing.
@@ -72,6 +74,7 @@ impl Lane {
             member: None,
             sends: 0,
             asking: None,
+            catching_up: false,
             waiting: VecDeque::new(),
             typed: None,
         }

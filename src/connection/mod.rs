@@ -12,6 +12,7 @@
 //! How often a client may ask is `rates`' to say, how often the others hear that it is typing, `typing`'s.
 
 mod answers;
+mod codec;
 mod farewell;
 pub mod heartbeat;
 mod lane;
@@ -22,6 +23,7 @@ mod rates;
 pub mod refresh;
 mod requests;
 pub mod session;
+mod slots;
 pub mod stream;
 mod typing;
 pub mod wire;
@@ -365,13 +367,11 @@ mod tests {
     use crate::auth::{Identity, Verifier};
     use crate::broker::Broker;
     use crate::broker::local::{Keep, Local};
-    use crate::broker::toll::Rate;
     use crate::config::Config;
     use crate::hub::Hub;
     use crate::hub::peer::Peer;
     use crate::id::UserId;
     use crate::protocol::Metrics;
-    use crate::protocol::request::Limits;
 
     /// Every idle connection pays for the future of its task: what is large and seldom needed is boxed.
     #[tokio::test]
@@ -393,19 +393,11 @@ mod tests {
             grants: Default::default(),
             role: Default::default(),
         };
-        let request = Limits {
-            max_text: 2_000,
-            history: 100,
-        };
-        let bounds = Bounds {
-            request,
-            rooms: 200,
-            rate: Rate::new(600, Duration::from_secs(10)),
-        };
+        let config = Config::dev(&|_| None).unwrap();
+        let bounds = Bounds::new(&config);
         let peer = Arc::new(Peer::new(&identity));
-        let jwt = Config::dev(&|_| None).unwrap().jwt;
-        let pass = Pass::new(identity, Verifier::new(&jwt));
-        let session = Session::new(hub, peer, pass, bounds);
+        let pass = Pass::new(identity, Verifier::new(&config.jwt));
+        let session = Session::new(hub, peer, pass, Arc::new(bounds));
         let second = Duration::from_secs(1);
         let times = Times {
             heartbeat: second,
@@ -414,6 +406,6 @@ mod tests {
         };
         let future = serve(Wire::new(stream, b"", 16_384, metrics), session, times);
         let size = std::mem::size_of_val(&future);
-        assert!(size <= 1_280, "{size} bytes");
+        assert!(size <= 656, "{size} bytes");
     }
 }

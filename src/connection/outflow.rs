@@ -2,6 +2,7 @@
 //! for a write, and goes back to what the socket didn't take: nothing is kept for a slow client but
 //! the rest of one frame.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -13,6 +14,14 @@ use crate::hub::room::{Place, Room};
 use crate::hub::tail::Reading;
 use crate::id::{Mark, Seq};
 use crate::protocol::frame;
+
+/// Room for so many chunks is kept for the thread's next fill.
+const KEPT_CHUNKS: usize = 256;
+
+thread_local! {
+    // A thread works at one connection at a time, and an idle one has no chunks.
+    static CHUNKS: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Where a member stands in its room's log.
 #[derive(Clone)]
@@ -64,6 +73,7 @@ pub(super) struct Cursors {
     pub(super) bits: u64,
     /// The bit that the last fill began with.
     first: u32,
+    /// From a fill to its settlement.
     chunks: Vec<Chunk>,
     /// Slots that need messages from before the tail.
     pub(super) behind: Vec<usize>,
@@ -78,6 +88,9 @@ impl Cursors {
         budget: usize,
     ) -> bool {
         self.chunks.clear();
+        if self.chunks.capacity() == 0 {
+            self.chunks = CHUNKS.take();
+        }
         let origin = out.len();
         // Each fill begins with another room, so that one that fills every write can't starve the others.
         self.first = (self.first + 1) % ROOM_BITS as u32;
@@ -97,7 +110,18 @@ impl Cursors {
                 self.bits &= !(1 << bit);
             }
         }
+        if self.chunks.is_empty() {
+            self.let_go_of_chunks();
+        }
         self.bits != 0
+    }
+
+    fn let_go_of_chunks(&mut self) {
+        let mut chunks = std::mem::take(&mut self.chunks);
+        chunks.clear();
+        if chunks.capacity() <= KEPT_CHUNKS {
+            CHUNKS.set(chunks);
+        }
     }
 
     /// Copies frames of one room. Whether nothing is left to copy there now.
@@ -153,7 +177,7 @@ impl Cursors {
         full: bool,
     ) -> usize {
         let end = self.set_back(lanes, filled, taken);
-        self.chunks.clear();
+        self.let_go_of_chunks();
         if full {
             // It may stay so: what was read for this client isn't kept for it.
             let members = lanes.iter_mut();

@@ -185,12 +185,12 @@ impl Session {
             asking.ask = Ask::Withdrawn;
         }
         let over = lane.is_over();
+        // It won't catch up any more.
+        let gave_up = std::mem::take(&mut lane.catching_up);
         if let Some(member) = &member {
             self.depart(&room, member);
         }
-        // It won't catch up any more.
-        if let Some(at) = self.catching_up.iter().position(|waits| *waits == slot) {
-            self.catching_up.swap_remove(at);
+        if gave_up {
             self.todo.push_back(Todo::Ask(slot));
         }
         self.todo.push_back(Todo::Withdrawn(room.id.clone()));

@@ -100,9 +100,8 @@ impl Session {
             let message = format!("`roomId`: a connection may be in {most} rooms");
             return Err(Refusal::new(ErrorCode::TooManyRooms, message).in_room(room));
         }
-        let slot = self.lanes.insert(Lane::new(self.hub.room(&room)));
-        self.slots.insert(room, slot);
-        Ok(slot)
+        let lane = Lane::new(self.hub.room(&room));
+        Ok(self.slots.insert(&mut self.lanes, lane))
     }
 
     fn ask_member(

@@ -1,7 +1,7 @@
 //! What a connection's requests do. It decides and answers, and never touches the socket: replies go
 //! into a buffer, what the rooms have is copied when the wire asks for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -13,9 +13,11 @@ use super::lane::{Lane, Member};
 use super::outflow::{Cursors, Position};
 use super::rates::Rates;
 use super::refresh::{Pass, not_granted};
+use super::slots::Slots;
 use super::typing::Held;
 use super::wire::{Incoming, Outflow};
 use crate::broker::toll::Rate;
+use crate::config::Config;
 use crate::hub::Hub;
 use crate::hub::catchup::{Reader, Reason};
 use crate::hub::peer::{MAX_SAID, NOTES, Note, Peer};
@@ -28,7 +30,7 @@ use crate::protocol::request::{self, Limits, Parsed};
 const MAX_OUTSTANDING: usize = 256;
 const MAX_OUTSTANDING_BYTES: usize = 64 * 1024;
 
-/// Bounds that the configuration sets.
+/// Bounds that the configuration sets, of all connections together.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Of requests.
@@ -39,15 +41,29 @@ pub struct Bounds {
     pub rate: Option<Rate>,
 }
 
+impl Bounds {
+    /// As the configuration has them.
+    pub fn new(config: &Config) -> Bounds {
+        Bounds {
+            request: Limits {
+                max_text: config.max_text,
+                history: config.history_limit,
+            },
+            rooms: config.max_rooms_per_connection,
+            rate: Rate::new(config.rate_limit_requests, config.rate_limit_window),
+        }
+    }
+}
+
 /// A connection that was let in.
 pub struct Session {
     pub(super) hub: Hub,
     pub(super) peer: Arc<Peer>,
     /// What its token lets it do, and who judges the next one.
     pub(super) pass: Pass,
-    pub(super) bounds: Bounds,
+    pub(super) bounds: Arc<Bounds>,
     pub(super) lanes: Slab<Lane>,
-    pub(super) slots: HashMap<RoomId, usize>,
+    pub(super) slots: Slots,
     pub(super) cursors: Cursors,
     /// How often it asked.
     pub(super) rates: Rates,
@@ -56,8 +72,8 @@ pub struct Session {
     /// What is to be done, in order; nothing is read meanwhile. It is done piece by piece as replies
     /// leave, so that requests of a few bytes can't pile up answers of megabytes.
     pub(super) todo: VecDeque<Todo>,
-    /// Slots whose question waits until the member has caught up.
-    pub(super) catching_up: Vec<usize>,
+    /// Whether some lane's question waits until its member has caught up.
+    pub(super) catching_up: bool,
     /// Whether the socket didn't take all of the last fill.
     pub(super) full: bool,
     /// The node sends it to another one: its user is expected there, and doesn't leave.
@@ -82,7 +98,7 @@ pub(super) enum Todo {
 
 impl Session {
     /// A session of that connection, which is entered with the hub.
-    pub fn new(hub: Hub, peer: Arc<Peer>, pass: Pass, bounds: Bounds) -> Session {
+    pub fn new(hub: Hub, peer: Arc<Peer>, pass: Pass, bounds: Arc<Bounds>) -> Session {
         hub.connect(peer.clone());
         Session {
             rates: Rates::new(&hub, &peer.identity.user),
@@ -92,10 +108,10 @@ impl Session {
             pass,
             bounds,
             lanes: Slab::new(),
-            slots: HashMap::new(),
+            slots: Slots::default(),
             cursors: Cursors::default(),
             todo: VecDeque::new(),
-            catching_up: Vec::new(),
+            catching_up: false,
             full: false,
             told_to_leave: false,
             outstanding: 0,
@@ -103,13 +119,15 @@ impl Session {
         }
     }
 
-    /// How many rooms it is in or joining.
-    pub fn room_count(&self) -> usize {
-        self.lanes.len()
+    /// Notes in metrics and log why it ended, and after how long.
+    pub fn say_closed(&self, why: Close, after: Duration) {
+        self.hub.metrics().closes.inc(why);
+        let (peer, rooms, seconds) = (&self.peer, self.lanes.len(), after.as_secs());
+        tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");
     }
 
     pub(super) fn lane_of(&mut self, room: &RoomId) -> Option<(usize, &mut Lane)> {
-        let slot = *self.slots.get(room)?;
+        let slot = self.slots.find(&self.lanes, room)?;
         Some((slot, self.lanes.get_mut(slot)?))
     }
 
@@ -135,7 +153,7 @@ impl Session {
         let Some(lane) = self.lanes.try_remove(slot) else {
             return;
         };
-        self.slots.remove(&lane.room.id);
+        self.slots.remove(&mut self.lanes, &lane.room.id);
         if let Some(member) = &lane.member {
             self.depart(&lane.room, member);
         }
@@ -263,6 +281,10 @@ impl Handler for Session {
 impl Outflow for Session {
     fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool {
         self.full = false;
+        if self.todo.is_empty() {
+            // An idle connection holds no room for more.
+            self.todo = VecDeque::new();
+        }
         let more = self.cursors.fill(&mut self.lanes, out, budget);
         for slot in std::mem::take(&mut self.cursors.behind) {
             let Some(lane) = self.lanes.get(slot) else {

@@ -18,8 +18,34 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What was said last in rooms of which something was told less than a second ago: when that is due, the lane's
 /// slot, and whether one is typing. One entry for each lane at most, removed with it.
+/// Most connections never hold any, so it is boxed.
 #[derive(Default)]
-pub(super) struct Held(BTreeMap<(Instant, usize), bool>);
+pub(super) struct Held(Option<Box<Later>>);
+
+#[derive(Default)]
+struct Later(BTreeMap<(Instant, usize), bool>);
+
+impl Held {
+    fn hold(&mut self, due: Instant, slot: usize, is_typing: bool) {
+        let later = self.0.get_or_insert_default();
+        later.0.insert((due, slot), is_typing);
+    }
+
+    /// When the first is due, and its slot.
+    fn first(&self) -> Option<(Instant, usize)> {
+        let (first, _) = self.0.as_ref()?.0.first_key_value()?;
+        Some(*first)
+    }
+
+    fn take(&mut self, due: Instant, slot: usize) -> Option<bool> {
+        let later = self.0.as_mut()?;
+        let held = later.0.remove(&(due, slot));
+        if later.0.is_empty() {
+            self.0 = None;
+        }
+        held
+    }
+}
 
 impl Session {
     /// Tells the room, or holds it until it may be told.
@@ -34,7 +60,7 @@ impl Session {
         let due = lane.typed.map(|told| told + PAUSE);
         match due.filter(|due| now < *due) {
             Some(due) => {
-                self.held.0.insert((due, slot), is_typing);
+                self.held.hold(due, slot, is_typing);
             }
             None => {
                 // Held and due, but overtaken: this is what was said last.
@@ -46,14 +72,13 @@ impl Session {
 
     /// When something held is due.
     pub(super) fn typing_due(&self) -> Option<Instant> {
-        let ((due, _), _) = self.held.0.first_key_value()?;
-        Some(*due)
+        self.held.first().map(|(due, _)| due)
     }
 
     /// Tells what is due.
     pub(super) fn tell_due_typing(&mut self, now: Instant) {
-        while self.typing_due().is_some_and(|due| due <= now)
-            && let Some(((_, slot), is_typing)) = self.held.0.pop_first()
+        while let Some((due, slot)) = self.held.first().filter(|(due, _)| *due <= now)
+            && let Some(is_typing) = self.held.take(due, slot)
         {
             self.tell_typing(slot, is_typing, now);
         }
@@ -69,7 +94,7 @@ impl Session {
     /// Takes out what is held of a slot.
     fn let_go_of_typing(&mut self, slot: usize) -> Option<bool> {
         let told = self.lanes.get(slot)?.typed?;
-        self.held.0.remove(&(told + PAUSE, slot))
+        self.held.take(told + PAUSE, slot)
     }
 
     fn tell_typing(&mut self, slot: usize, is_typing: bool, now: Instant) {

@@ -1,7 +1,8 @@
 //! The socket and what is half-way through it. tungstenite reads (RFC 6455 framing, fragments, UTF-8,
 //! control frames) from bytes that are in memory already, and its own answers, pongs and closes, go
 //! into the connection's reply buffer; this file alone reads and writes the socket. So many frames go
-//! in one `write`, an idle connection holds no read buffer, and the codec is a well-kept library's.
+//! in one `write`, an idle connection holds no buffer, and the codec is a well-kept library's (lent to
+//! the connection while something is half-way: see [`super::codec`]).
 //!
 //! Bytes leave in this order: the rest of a frame of which the socket took a part, then replies, then
 //! what the [`Outflow`] has. What the socket doesn't take of the latter isn't kept: the outflow's
@@ -12,10 +13,11 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::codec::Codec;
 use super::stream::Stream;
 use crate::protocol::close::Close;
 use crate::protocol::{Metrics, frame};
@@ -24,12 +26,10 @@ use crate::protocol::{Metrics, frame};
 const READ: usize = 16 * 1024;
 /// Written to the socket in one call, about.
 const WRITE: usize = 64 * 1024;
-/// The codec's own buffer: one short frame. A longer frame gets its room when its header is read.
-const CODEC_BUFFER: usize = 256;
 /// A fragment of one byte takes so many: its header of two, and a mask of four (RFC 6455, section 5.2).
 const FRAGMENT: u64 = 7;
-/// A reply buffer of more than that isn't kept when it is empty.
-const KEPT_REPLIES: usize = 512;
+/// A reply buffer of more than that isn't kept for the next one.
+const KEPT_REPLIES: usize = 4 * 1024;
 /// The thread's write buffer isn't kept when one long frame has made it larger than that.
 const KEPT_OUTPUT: usize = 4 * WRITE;
 /// Writes in one turn; then others have theirs.
@@ -78,6 +78,26 @@ struct Pipe {
 }
 
 impl Pipe {
+    /// Where replies are put.
+    fn replies(&mut self) -> &mut Vec<u8> {
+        if self.replies.capacity() == 0 {
+            self.replies = REPLIES.take();
+        }
+        &mut self.replies
+    }
+
+    /// Drops the first replies, which the socket took. An idle connection holds no buffer of them: it goes to
+    /// the thread's next one.
+    fn drop_replies(&mut self, count: usize) {
+        self.replies.drain(..count);
+        if self.replies.is_empty() {
+            let buffer = std::mem::take(&mut self.replies);
+            if (1..=KEPT_REPLIES).contains(&buffer.capacity()) {
+                REPLIES.set(buffer);
+            }
+        }
+    }
+
     fn unread(&self) -> &[u8] {
         self.input.get(self.read..self.end).unwrap_or_default()
     }
@@ -109,7 +129,7 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies.extend_from_slice(bytes);
+        self.replies().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -122,6 +142,7 @@ thread_local! {
     // A thread works at one connection at a time, so these are shared by all of its connections.
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static REPLIES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The thread's read buffer; whoever takes it puts it back.
@@ -134,7 +155,8 @@ fn take_input() -> Vec<u8> {
 /// A WebSocket over TCP, plain or under TLS.
 pub struct Wire {
     stream: Stream,
-    codec: WebSocket<Pipe>,
+    pipe: Pipe,
+    codec: Codec,
     /// The rest of a frame of which the socket took a part.
     rest: Vec<u8>,
     /// Whether reading ended because no more messages were wanted: then the codec may hold some, and
@@ -142,9 +164,8 @@ pub struct Wire {
     stopped: bool,
     /// Bytes of a frame of which the socket took a part that it has yet to take.
     begun: usize,
-    /// Bytes read since the last message, and how many a message takes at most, in fragments of a byte each.
+    /// Bytes read since the last message.
     quiet: u64,
-    longest: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -156,12 +177,8 @@ impl Wire {
         max_frame: usize,
         metrics: Arc<Metrics>,
     ) -> Wire {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(CODEC_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(WRITE)
-            .max_frame_size(Some(max_frame))
-            .max_message_size(Some(max_frame));
+        let mut codec = Codec::new(max_frame);
+        codec.expect(read);
         let pipe = Pipe {
             input: read.to_vec(),
             end: read.len(),
@@ -169,12 +186,12 @@ impl Wire {
         };
         Wire {
             stream: stream.into(),
-            codec: WebSocket::from_raw_socket(pipe, Role::Server, Some(config)),
+            pipe,
+            codec,
             rest: Vec::new(),
             stopped: false,
             begun: 0,
             quiet: 0,
-            longest: FRAGMENT * max_frame as u64 + READ as u64,
             metrics,
         }
     }
@@ -187,17 +204,17 @@ impl Wire {
 
     /// Where replies are put.
     pub fn replies(&mut self) -> &mut Vec<u8> {
-        &mut self.codec.get_mut().replies
+        self.pipe.replies()
     }
 
     /// Bytes of replies that are not written yet.
     pub fn unwritten(&self) -> usize {
-        self.codec.get_ref().replies.len()
+        self.pipe.replies.len()
     }
 
     /// Whether there is input that was read from the socket and not looked at.
     pub fn has_input(&self) -> bool {
-        self.stopped || !self.codec.get_ref().unread().is_empty()
+        self.stopped || !self.pipe.unread().is_empty()
     }
 
     /// Whether the socket has input; wakes the task when it has.
@@ -219,7 +236,7 @@ impl Wire {
     ) -> Result<bool, Close> {
         if self.has_input() {
             let outcome = self.read_messages(&mut take);
-            self.codec.get_mut().keep_unread();
+            self.pipe.keep_unread();
             return outcome.map(|()| false);
         }
         let mut input = take_input();
@@ -229,16 +246,22 @@ impl Wire {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return Err(Close::Broken),
         };
-        let pipe = self.codec.get_mut();
+        let pipe = &mut self.pipe;
         (pipe.input, pipe.read, pipe.end) = (input, 0, read);
+        self.codec.expect(pipe.unread());
         self.quiet += read as u64;
         let outcome = self.read_messages(&mut take);
-        INPUT.set(self.codec.get_mut().keep_unread());
+        INPUT.set(self.pipe.keep_unread());
         // Fragments without end, of which the codec tells nothing: they aren't free either.
-        if outcome.is_ok() && self.quiet > self.longest {
+        if outcome.is_ok() && self.quiet > self.longest() {
             self.stopped |= !take(Incoming::Control, self.replies());
         }
         outcome.map(|()| read > 0)
+    }
+
+    /// How many bytes a message takes at most, in fragments of a byte each.
+    fn longest(&self) -> u64 {
+        FRAGMENT * self.codec.max_frame() as u64 + READ as u64
     }
 
     fn read_messages(
@@ -248,9 +271,12 @@ impl Wire {
         self.stopped = false;
         let mut received = 0;
         let outcome = loop {
-            let message = match self.codec.read() {
+            let message = match self.codec.read(&mut self.pipe) {
                 Ok(message) => message,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.codec.rest();
+                    break Ok(());
+                }
                 Err(error) => break Err(why(&error)),
             };
             received += u64::from(message.is_text() || message.is_binary());
@@ -282,13 +308,13 @@ impl Wire {
             reason: close.reason().into(),
         };
         // Into memory; and where the codec refuses, the closing is under way already.
-        let _ = self.codec.close(Some(close_frame));
+        let _ = self.codec.close(&mut self.pipe, close_frame);
     }
 
     /// Reads and drops what the peer still sends. `false` when it has ended.
     pub fn discard(&mut self) -> bool {
         // A codec that has lost its place looks at nothing any more: kept, this would be input for ever.
-        self.codec.get_mut().keep_none();
+        self.pipe.keep_none();
         self.stopped = false;
         let mut input = take_input();
         let read = self.stream.try_read(&mut input);
@@ -338,7 +364,7 @@ impl Wire {
     ) -> Result<Sent, Close> {
         output.clear();
         output.extend_from_slice(&self.rest);
-        let replies = &self.codec.get_ref().replies;
+        let replies = &self.pipe.replies;
         let (now, later) = replies.split_at(replies.len().min(WRITE));
         output.extend_from_slice(now);
         let own = output.len();
@@ -351,6 +377,7 @@ impl Wire {
         let behind = self.stream.is_behind();
         let moved = self.stream.has_moved(taken);
         if output.is_empty() && !behind {
+            self.pipe.drop_replies(0);
             return Ok(Sent::All);
         }
         self.count(output, own, taken);
@@ -387,7 +414,7 @@ impl Wire {
     /// Counts the frames with data of which the socket took the first byte: a few nanoseconds a frame
     /// over bytes that were just copied, one atomic a write.
     fn count(&mut self, output: &[u8], own: usize, taken: usize) {
-        let replies = &self.codec.get_ref().replies;
+        let replies = &self.pipe.replies;
         let mut frames = 0;
         let mut at = self.begun;
         while at < taken {
@@ -417,17 +444,13 @@ impl Wire {
         if taken < own {
             let of_rest = taken.min(self.rest.len());
             self.rest.drain(..of_rest);
-            self.replies().drain(..taken - of_rest);
+            self.pipe.drop_replies(taken - of_rest);
             outflow.settle(filled, 0, full);
             return;
         }
         let of_replies = own - self.rest.len();
         self.rest.clear();
-        let replies = self.replies();
-        replies.drain(..of_replies);
-        if replies.is_empty() && replies.capacity() > KEPT_REPLIES {
-            *replies = Vec::new();
-        }
+        self.pipe.drop_replies(of_replies);
         let end = outflow.settle(filled, taken - own, full);
         self.rest
             .extend_from_slice(filled.get(taken - own..end).unwrap_or_default());

@@ -18,6 +18,7 @@ use crate::broker::local::{Keep, Local};
 use crate::broker::toll::Rate;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::connection::session::Bounds;
 use crate::http::body::JsonBody;
 use crate::hub::Hub;
 use crate::id::UserId;
@@ -64,6 +65,7 @@ impl Server {
             hub,
             shutdown,
             capacity: 1,
+            bounds: Arc::new(Bounds::new(&config)),
             requests: ByUser::new(Rate::new(REQUESTS, Duration::from_secs(600))),
             config: config.clone(),
         });

@@ -29,6 +29,7 @@ use self::error::HttpError;
 use crate::auth::Verifier;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::connection::session::Bounds;
 use crate::hub::Hub;
 use crate::limits::admission::Admission;
 use crate::limits::window::ByUser;
@@ -48,6 +49,8 @@ pub struct App {
     pub admission: Admission,
     /// Whether the node goes on, and who is still here.
     pub shutdown: Shutdown,
+    /// What a connection may ask.
+    pub bounds: Arc<Bounds>,
     /// What users ask over HTTP.
     pub requests: ByUser,
     /// Sockets at once, beyond which no upgrade is done.

@@ -6,6 +6,7 @@
 //! Whoever comes as far as the token counts as a connect, whether it is good or not. Nobody else asks the broker, so
 //! what is malformed costs it nothing.
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,10 +22,9 @@ use super::error::HttpError;
 use super::origin::{self, Verdict};
 use super::{credential, form};
 use crate::auth::{self, Denied, Identity};
-use crate::broker::toll::Rate;
 use crate::clock::now_ms;
 use crate::connection::refresh::Pass;
-use crate::connection::session::{Bounds, Session};
+use crate::connection::session::Session;
 use crate::connection::stream::Stream;
 use crate::connection::wire::Wire;
 use crate::connection::{self, Times};
@@ -32,7 +32,6 @@ use crate::hub::peer::{Note, Peer};
 use crate::limits::admission::{Knock, Slot};
 use crate::protocol::close::Close;
 use crate::protocol::event::{self, Connected};
-use crate::protocol::request::Limits;
 use crate::shutdown::{Present, SocketCount};
 
 /// The subprotocol that is selected where the client offers it.
@@ -165,18 +164,37 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
     }
 }
 
-/// Serves the connection until it ends. Its socket is counted until then.
-pub async fn serve(app: Arc<App>, entrant: Entrant, upgraded: Upgraded, counted: SocketCount) {
+/// Who stays counted until the connection ends. Dropped in this order: once nobody is present, all places have
+/// been given back.
+type Counted = (Slot, SocketCount, Present);
+
+/// Serves the connection until it ends. No `async fn`: every idle connection would pay for the arguments that it
+/// holds beside what they are moved into.
+pub fn serve(
+    app: Arc<App>,
+    entrant: Entrant,
+    upgraded: Upgraded,
+    counted: SocketCount,
+) -> impl Future<Output = ()> {
     let start = Instant::now();
-    let Entrant {
-        identity,
-        slot,
-        present,
-    } = entrant;
+    let counted: Counted = (entrant.slot, counted, entrant.present);
+    let connection = begin(&app, entrant.identity, upgraded);
+    async move {
+        let (session, why) = connection.await;
+        session.say_closed(why, start.elapsed());
+        drop(session);
+        drop(counted);
+    }
+}
+
+fn begin(
+    app: &App,
+    identity: Identity,
+    upgraded: Upgraded,
+) -> impl Future<Output = (Session, Close)> + use<> {
     let metrics = app.hub.metrics().clone();
     let (max_frame, read) = (app.config.max_frame, upgraded.read);
-    let mut wire = Wire::new(upgraded.stream, &read, max_frame, metrics.clone());
-    drop(read);
+    let mut wire = Wire::new(upgraded.stream, &read, max_frame, metrics);
     wire.send_first(upgraded.unsent);
     let times = Times {
         heartbeat: app.config.heartbeat,
@@ -184,36 +202,16 @@ pub async fn serve(app: Arc<App>, entrant: Entrant, upgraded: Upgraded, counted:
         life: identity.life_left(),
     };
     let peer = Arc::new(Peer::new(&identity));
-    greet(&app, &peer, identity.expires_at_ms(), wire.replies());
+    greet(app, &peer, identity.expires_at_ms(), wire.replies());
     let pass = Pass::new(identity, app.verifier.clone());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
-    let session = Session::new(app.hub.clone(), peer.clone(), pass, bounds(&app));
+    let session = Session::new(app.hub.clone(), peer.clone(), pass, app.bounds.clone());
     // The hub knows the connection from here on: a drain that began earlier is seen now, a later one
     // finds it there. One that came so late goes at once: there are few, as none is let in any more.
     if app.shutdown.is_draining() {
         peer.note(Note::Close(Close::Leaving));
     }
-    drop(app);
-    let (session, why) = connection::serve(wire, session, times).await;
-    metrics.closes.inc(why);
-    let seconds = start.elapsed().as_secs();
-    let rooms = session.room_count();
-    tracing::info!(connection = %peer.id, user = %peer.identity.user, why = why.label(), rooms, seconds, "connection closed");
-    drop(session);
-    // In this order: once nobody is present, all places have been given back.
-    drop((slot, counted, present));
-}
-
-fn bounds(app: &App) -> Bounds {
-    let request = Limits {
-        max_text: app.config.max_text,
-        history: app.config.history_limit,
-    };
-    Bounds {
-        request,
-        rooms: app.config.max_rooms_per_connection,
-        rate: Rate::new(app.config.rate_limit_requests, app.config.rate_limit_window),
-    }
+    connection::serve(wire, session, times)
 }
 
 fn greet(app: &App, peer: &Peer, expires_at: u64, out: &mut Vec<u8>) {

@@ -10,7 +10,7 @@
 //! That nothing at all comes any more is the broker's to find out: it sends itself probes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::room::Room;
@@ -27,8 +27,8 @@ const OVERDUE: Duration = Duration::from_secs(1);
 /// What a room's channel brought.
 #[derive(Default)]
 pub(super) struct Ear {
-    /// Deliveries so far.
-    heard: AtomicU64,
+    /// Deliveries so far; it may begin anew.
+    heard: AtomicU32,
     /// A task looks whether anything comes.
     listening: AtomicBool,
 }
@@ -40,7 +40,7 @@ impl Ear {
     }
 
     /// Deliveries so far.
-    fn heard(&self) -> u64 {
+    fn heard(&self) -> u32 {
         self.heard.load(Ordering::Relaxed)
     }
 }

@@ -44,6 +44,7 @@ use crate::broker::{Broker, Deliver, Unavailable, payload};
 use crate::history::{Slice, Span};
 use crate::id::{Incarnation, RoomId, UserId};
 use crate::limits::messages::{Allowance, Allowances};
+use crate::maps;
 use crate::presence::Presence;
 use crate::presence::nodes::Nodes;
 use crate::protocol::Metrics;
@@ -305,7 +306,11 @@ impl Hub {
             .front()
             .is_some_and(|(since, _)| since.elapsed() >= LINGER);
         if due {
-            idle.pop_front().map(|(_, id)| id)
+            let next = idle.pop_front().map(|(_, id)| id);
+            if idle.is_empty() {
+                *idle = VecDeque::new();
+            }
+            next
         } else {
             None
         }
@@ -325,6 +330,7 @@ impl Hub {
             return;
         }
         rooms.remove(id);
+        maps::fit(&mut rooms);
         // Under the lock, so that it can't overtake the opening of the next room of that id.
         self.inner.broker.close(id);
     }

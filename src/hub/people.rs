@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::peer::Peer;
 use crate::id::{ShortId, UserId};
+use crate::maps;
 
 /// The connections.
 #[derive(Default)]
@@ -47,11 +48,13 @@ impl People {
         if self.peers.remove(&peer.id).is_none() {
             return;
         }
+        maps::fit(&mut self.peers);
         if let Some(known) = self.users.get_mut(user) {
             known.connections -= 1;
             if known.connections == 0 {
                 self.changed.insert(user.clone(), known.name.clone());
                 self.users.remove(user);
+                maps::fit(&mut self.users);
             }
         }
     }
@@ -78,7 +81,9 @@ impl People {
             let there = self.users.contains_key(&user);
             Some((user, name, there))
         };
-        users.into_iter().filter_map(one).collect()
+        let moves = users.into_iter().filter_map(one).collect();
+        maps::fit(&mut self.changed);
+        moves
     }
 
     /// All have come anew.

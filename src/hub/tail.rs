@@ -115,6 +115,7 @@ impl Tail {
             start: self.end(),
             len: message.len() as u32,
         };
+        self.make_room(message.len());
         frame::put_text(&mut self.bytes, message);
         self.index.push_back(entry);
         self.head = Some(mark);
@@ -131,6 +132,7 @@ impl Tail {
 
     /// Appends an event that isn't kept, as a finished frame.
     pub fn push_event(&mut self, frame: &[u8]) {
+        self.make_room(frame.len());
         self.bytes.extend_from_slice(frame);
         self.let_go();
     }
@@ -160,6 +162,14 @@ impl Tail {
         let at = self.end();
         if let Some(reset) = &mut self.reset {
             reset.at = at;
+        }
+    }
+
+    /// Makes room for a frame: a quarter more than there is, as most rooms are small and have said what they will.
+    fn make_room(&mut self, payload: usize) {
+        let frame = frame::MAX_HEADER + payload;
+        if self.bytes.capacity() - self.bytes.len() < frame {
+            self.bytes.reserve_exact(frame + self.bytes.len() / 4);
         }
     }
 

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::broker::places::Verdict;
+use crate::maps;
 
 /// Parts of the map: one lock each, and restated one after another.
 pub(super) const PARTS: usize = 64;
@@ -179,6 +180,7 @@ impl Held {
             self.enqueue(place, entry);
         } else if entry.held == 0 && !entry.queued {
             part.remove(place);
+            maps::fit(&mut part);
         }
     }
 
@@ -193,9 +195,7 @@ impl Held {
     pub(super) fn next(&self, max: usize) -> Vec<(Place, Count)> {
         let mut next = Vec::new();
         while next.len() < max {
-            let Some(place) = self.queue().pop_front() else {
-                break;
-            };
+            let Some(place) = self.pop() else { break };
             let mut part = self.part_of(&place);
             let Some(entry) = part.get_mut(&place) else {
                 continue;
@@ -208,9 +208,19 @@ impl Held {
                 next.push((place.clone(), entry.count(&self.version)));
             } else if entry.held == 0 {
                 part.remove(&place);
+                maps::fit(&mut part);
             }
         }
         next
+    }
+
+    fn pop(&self) -> Option<Place> {
+        let mut queue = self.queue();
+        let place = queue.pop_front();
+        if queue.is_empty() {
+            *queue = VecDeque::new();
+        }
+        place
     }
 
     /// The broker may have nothing any more of what it was told: all is to be told again.

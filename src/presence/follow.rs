@@ -188,6 +188,10 @@ impl Presence {
         for entry in &stale {
             self.stale.remove(entry);
         }
+        if self.dirty.is_empty() {
+            // Whoever entered together with many leaves no room behind.
+            self.dirty = HashSet::new();
+        }
         let told = users.into_iter().map(|user| Change {
             incarnation: own,
             name: self.members.held(&user).cloned(),

@@ -10,6 +10,7 @@ use super::Change;
 use super::follow::At;
 use super::nodes::{Nodes, Standing};
 use crate::id::{Incarnation, RoomId, UserId};
+use crate::maps;
 use crate::protocol::event::{self, User, UserJoined, UserLeft, Users};
 use crate::protocol::request::RequestId;
 
@@ -93,7 +94,7 @@ impl Members {
             return (last, None);
         }
         let name = member.name.clone();
-        self.users.remove(user);
+        self.remove(user);
         let mut told = self.told(at, vec![(user.clone(), name, false)]);
         (last, told.pop())
     }
@@ -168,9 +169,14 @@ impl Members {
         member.holders.retain(|holder| holder != incarnation);
         let name = member.name.clone();
         if member.is_gone() {
-            self.users.remove(user);
+            self.remove(user);
         }
         (was, name)
+    }
+
+    fn remove(&mut self, user: &UserId) {
+        self.users.remove(user);
+        maps::fit(&mut self.users);
     }
 
     /// What the members are told of users who came (`true`) and went.

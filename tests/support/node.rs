@@ -129,6 +129,11 @@ impl Node {
         self.status("VmRSS:")
     }
 
+    /// What of it is its own, and no file's, in bytes.
+    pub fn anonymous_memory(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
     fn status(&self, name: &str) -> u64 {
         let pid = self.child.id().expect("the node is still running");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");

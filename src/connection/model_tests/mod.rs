@@ -10,7 +10,7 @@ mod broker;
 mod client;
 mod link;
 mod node;
-mod random;
+pub(super) mod random;
 mod regressions;
 mod roster;
 mod world;

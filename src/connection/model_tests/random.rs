@@ -4,10 +4,10 @@ use crate::id::MessageId;
 
 /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 #[derive(Clone)]
-pub(super) struct Random(pub(super) u64);
+pub(in crate::connection) struct Random(pub(in crate::connection) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::connection) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,15 +16,15 @@ impl Random {
     }
 
     /// From 0 to below `end`, which is at least 1.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(in crate::connection) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    pub(super) fn one_in(&mut self, n: usize) -> bool {
+    pub(in crate::connection) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub(super) fn id(&mut self) -> MessageId {
+    pub(in crate::connection) fn id(&mut self) -> MessageId {
         const ALPHABET: &[u8; 64] =
             b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-";
         let mut bits = u128::from(self.next()) << 64 | u128::from(self.next());

@@ -20,7 +20,11 @@ pub(crate) fn work() {
     let _guard = node.runtime.enter();
     let (mut members, mut source, mut out) = (Vec::new(), Source::new(&room), Vec::new());
     for size in SIZES {
-        members.extend(node.members(members.len(), size - members.len(), &[room.clone()]));
+        members.extend(node.members(
+            members.len(),
+            size - members.len(),
+            std::slice::from_ref(&room),
+        ));
         // What was told of who came.
         members.iter_mut().for_each(|member: &mut Client| {
             member.take(&mut out);
@@ -55,7 +59,7 @@ pub(crate) fn resume() {
         );
         for size in [1, 1_000] {
             let present = size - members.len();
-            members.extend(node.members(members.len(), present, &[room.clone()]));
+            members.extend(node.members(members.len(), present, std::slice::from_ref(&room)));
             let mut crowd: Vec<Client> = (0..CROWD).map(|nth| node.connect(20_000 + nth)).collect();
             let (mut out, mut given) = (Vec::new(), 0);
             measure(name, size, CROWD, || {
@@ -71,7 +75,7 @@ pub(crate) fn resume() {
             });
             assert!(given >= CROWD * 90 * text, "{given} bytes were given");
             drop(crowd);
-            node.settle(&[room.clone()]);
+            node.settle(std::slice::from_ref(&room));
         }
     }
 }

@@ -17,7 +17,11 @@ pub(crate) fn work() {
         let _guard = node.runtime.enter();
         let (mut members, mut out) = (Vec::new(), Vec::new());
         for size in sizes.iter().copied() {
-            members.extend(node.members(members.len(), size - members.len(), &[room.clone()]));
+            members.extend(node.members(
+                members.len(),
+                size - members.len(),
+                std::slice::from_ref(&room),
+            ));
             members.iter_mut().for_each(|member: &mut Client| {
                 member.take(&mut out);
             });
@@ -27,7 +31,7 @@ pub(crate) fn work() {
                     client.join(&room, &mut out);
                     out.clear();
                 }
-                node.settle(&[room.clone()]);
+                node.settle(std::slice::from_ref(&room));
             });
             let count = || {
                 let room = node.hub.room_if_up(room.as_str()).unwrap();
@@ -36,7 +40,7 @@ pub(crate) fn work() {
             assert_eq!(count(), size + CROWD);
             measure(&format!("leave, {kind}, a room of"), size, CROWD, || {
                 crowd.clear();
-                node.settle(&[room.clone()]);
+                node.settle(std::slice::from_ref(&room));
             });
             assert_eq!(count(), size);
         }

@@ -132,9 +132,11 @@ impl ShortId {
     /// Its length in bytes.
     pub const LEN: usize = 12;
 
-    /// A new one.
+    /// A new one, of the thread's cryptographic generator: nanoid's default asks the kernel for a seed each time,
+    /// and every message has an id.
     pub fn random() -> ShortId {
-        let text = nanoid::nanoid!(ShortId::LEN);
+        use nanoid::{alphabet, rngs};
+        let text = nanoid::nanoid!(ShortId::LEN, &alphabet::SAFE, rngs::thread_local);
         let mut id = [0; ShortId::LEN];
         id.copy_from_slice(text.as_bytes());
         ShortId(id)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Result;
+use super::Result;
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);

@@ -1,9 +1,7 @@
-//! The client side of RFC 6455, as much of it as a load needs: whole frames of up to 64 KiB.
+//! The client side of RFC 6455, as much of it as a load needs: whole frames, up to 64 KiB to the server and
+//! 16 MiB from it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
-use crate::Result;
+use super::Result;
 
 /// The sample key of RFC 6455, section 1.3, and the answer to it. A server has no say in either.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -18,31 +16,30 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-/// Upgrades a fresh connection; returns what came after the head of the response.
-pub(crate) fn upgrade(stream: &mut TcpStream, token: &str) -> Result<Vec<u8>> {
-    let request = format!(
+/// The longest frame that a server may send.
+const MOST: usize = 16 << 20;
+
+/// The request that upgrades a fresh connection.
+pub(crate) fn request(token: &str) -> String {
+    format!(
         "GET /?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut response = Vec::new();
-    let mut buffer = [0; 2048];
-    loop {
-        let end = response.windows(4).position(|four| four == b"\r\n\r\n");
-        if let Some(end) = end {
-            let head = String::from_utf8_lossy(&response[..end]);
-            if !head.starts_with("HTTP/1.1 101 ") || !head.contains(ACCEPT) {
-                return Err(
-                    format!("no upgrade: {}", head.lines().next().unwrap_or_default()).into(),
-                );
-            }
-            return Ok(response.split_off(end + 4));
-        }
-        match stream.read(&mut buffer)? {
-            0 => return Err("the server closed the connection during the upgrade".into()),
-            n => response.extend_from_slice(&buffer[..n]),
-        }
+    )
+}
+
+/// The length of the response's head, once it is whole.
+///
+/// # Errors
+/// A refusal, by its first line.
+pub(crate) fn upgraded(response: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = String::from_utf8_lossy(&response[..end]);
+    if !head.starts_with("HTTP/1.1 101 ") || !head.contains(ACCEPT) {
+        return Err(format!("no upgrade: {}", head.lines().next().unwrap_or_default()).into());
     }
+    Ok(Some(end + 4))
 }
 
 /// Appends a text frame.
@@ -83,9 +80,16 @@ pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let (header, length) = match *bytes {
         [_, length @ 0..=125, ..] => (2, usize::from(length)),
         [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
-        [_, 127..=255, ..] => return Err("a masked frame, or one over 64 KiB".into()),
+        [_, 127, a, b, c, d, e, f, g, h, ..] => {
+            let length = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            (10, usize::try_from(length)?)
+        }
+        [_, 128..=255, ..] => return Err("a masked frame".into()),
         _ => return Ok(None),
     };
+    if length > MOST {
+        return Err("a frame over 16 MiB".into());
+    }
     let Some(payload) = bytes.get(header..header + length) else {
         return Ok(None);
     };

@@ -5,8 +5,7 @@
 //! `cargo bench --bench avalanche -- --help` lists the options. In each room of 20 the publisher and one
 //! member more stay; the load is an open loop. The CPU of a comeback is what server and Redis took until
 //! the last one was back, the ends of the old connections included, less what the load alone takes in
-//! that time. The floor is the client's half: a comeback costs the load's core about as much, which the
-//! busy cores show.
+//! that time. The floor is what a connect and a join take of a server that only answers.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,7 +21,7 @@ use support::load::Load;
 use support::options::Common;
 use support::report::{milliseconds, thousands};
 use support::shape::Shape;
-use support::stack::{Broker, Stack};
+use support::stack::Broker;
 use support::usage::Usage;
 use support::{Bench, Result};
 
@@ -65,19 +64,32 @@ fn main() -> ExitCode {
             "until half / all are back, s",
             "comebacks/s",
             "CPU, µs per comeback: server / Redis",
+            "floor, µs",
             "core: servers / Redis / load / others",
             "`recovered: false`",
             "the others' p99, ms: before / meanwhile",
             "lost / doubled / disordered",
         ]);
+        let floor = floor(bench)?;
         for broker in bench.brokers("rooms") {
-            measure(bench, broker, &options)?;
+            measure(bench, broker, &options, floor)?;
         }
         Ok(())
     })
 }
 
-fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<()> {
+/// Server CPU of a connect and a join at least, in microseconds.
+fn floor(bench: &Bench<'_>) -> Result<f64> {
+    let shape = Shape::rooms(bench.options.quickly(100, 20), MEMBERS);
+    let stack = bench.bare()?;
+    let before = Usage::now(&stack)?;
+    let load = Load::join(&shape, &stack)?;
+    let spent = Usage::now(&stack)?.since(&before);
+    drop(load);
+    Ok(spent.server * 1e6 / shape.connections() as f64)
+}
+
+fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options, floor: f64) -> Result<()> {
     let connections = bench.options.quickly(options.connections, 1_000);
     let rooms = bench.connections(connections, 1) / MEMBERS;
     let shape = Shape {
@@ -116,6 +128,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
             each(spent.server, quiet.spent.server),
             each(spent.redis, quiet.spent.redis)
         ),
+        format!("{floor:.0}"),
         spent.busy(),
         unrecovered.to_string(),
         format!(
@@ -126,7 +139,6 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
-    drop::<Stack>(stack);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! Joins and leaves in one room, by a few clients who do nothing else, while many are in it. Up to
-//! PRESENCE_EVENTS_MAX (500) members are told of each of them.
+//! Joins and leaves in one room, by a few clients who do nothing else, while many are in it. Each join goes
+//! with its leave, and most such pairs are over before presence has told Redis of them: what is
+//! measured is the room's own bookkeeping.
 
 use std::time::{Duration, Instant};
 
@@ -36,9 +37,10 @@ pub(crate) fn bench(bench: &mut Bench<'_>) -> Result<()> {
     ]);
     for broker in brokers {
         for members in MEMBERS {
-            let wanted = bench.options.quickly(members, 1_000);
-            let members = bench.connections(wanted, 1);
-            measure(bench, broker, members)?;
+            if members <= bench.options.quickly(members, 1_000) {
+                let members = bench.connections(members, 1);
+                measure(bench, broker, members)?;
+            }
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use crate::support::load::Load;
 use crate::support::report::thousands;
 use crate::support::shape::Shape;
-use crate::support::stack::{Broker, Stack};
+use crate::support::stack::Stack;
 use crate::support::usage::Usage;
 use crate::support::{Bench, Result};
 
@@ -26,23 +26,26 @@ pub(crate) fn bench(bench: &mut Bench<'_>) -> Result<()> {
         "CPU, µs per connect: server / Redis",
         "core: servers / Redis / load / others",
     ]);
+    let bare = bench.bare()?;
+    measure(bench, "floor: a server that only answers", &bare)?;
+    drop(bare);
     for broker in brokers {
-        measure(bench, broker)?;
+        let stack = bench.stack(broker, 1)?;
+        measure(bench, broker.name(), &stack)?;
     }
     Ok(())
 }
 
-fn measure(bench: &mut Bench<'_>, broker: Broker) -> Result<()> {
+fn measure(bench: &mut Bench<'_>, title: &str, stack: &Stack) -> Result<()> {
     let wanted = bench.options.quickly(HELD[3] + SLICE, SLICE);
     let most = bench.connections(wanted, 1);
     let shape = Shape::rooms(most / MEMBERS, MEMBERS);
-    let stack = bench.stack(broker, 1)?;
-    let mut load = Load::new(&shape, &stack)?;
+    let mut load = Load::new(&shape, stack)?;
     for held in HELD.into_iter().filter(|held| held + SLICE <= most) {
         connect(&mut load, held)?;
-        let before = Usage::now(&stack)?;
+        let before = Usage::now(stack)?;
         connect(&mut load, held + SLICE)?;
-        row(bench, broker, held, &stack, &before)?;
+        row(bench, title, held, stack, &before)?;
     }
     Ok(())
 }
@@ -58,7 +61,7 @@ fn connect(load: &mut Load<'_>, number: usize) -> Result<()> {
 
 fn row(
     bench: &mut Bench<'_>,
-    broker: Broker,
+    title: &str,
     held: usize,
     stack: &Stack,
     before: &Usage,
@@ -66,7 +69,7 @@ fn row(
     let spent = Usage::now(stack)?.since(before);
     let each = |cpu: f64| cpu * 1e6 / SLICE as f64;
     let row = [
-        broker.name().to_owned(),
+        title.to_owned(),
         thousands(held as f64),
         thousands(SLICE as f64 / spent.seconds),
         format!("{:.0} / {:.0}", each(spent.server), each(spent.redis)),

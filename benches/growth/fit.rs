@@ -101,7 +101,10 @@ pub(crate) fn bench(bench: &mut Bench<'_>) -> Result<()> {
 
 /// All lines; rooms have so many members at most.
 fn lines(most: usize, quick: bool) -> Vec<Line> {
-    let narrow = Shape::rooms(NARROW, 1);
+    let narrow = Shape {
+        in_flight: NARROW * Shape::rooms(NARROW, 1).window,
+        ..Shape::rooms(NARROW, 1)
+    };
     let wide = Shape {
         in_flight: IN_FLIGHT,
         ..Shape::rooms(WIDE / MEMBERS, MEMBERS)
@@ -136,7 +139,6 @@ fn lines(most: usize, quick: bool) -> Vec<Line> {
     for rooms_each in [1, 10, 100].into_iter().filter(|n| !quick || *n <= 10) {
         let mut line = line("each", format!("{rooms_each} rooms per connection"));
         for shape in [&mut line.narrow, &mut line.wide] {
-            shape.in_flight = shape.in_flight.min(shape.rooms * shape.window);
             shape.rooms *= rooms_each;
             shape.rooms_each = rooms_each;
         }

@@ -19,7 +19,7 @@ use support::load::{Load, Measured};
 use support::options::Common;
 use support::report::{milliseconds, thousands};
 use support::shape::Shape;
-use support::stack::Broker;
+use support::stack::{Broker, Stack};
 use support::{Bench, Result};
 
 /// Latency at a fixed rate, the cost of one message alone, and slow readers among fast ones.
@@ -69,25 +69,29 @@ fn open(bench: &mut Bench<'_>, rate: f64) -> Result<()> {
         "core: servers / Redis / load / others",
         "lost / doubled / disordered",
     ]);
+    let bare = bench.bare()?;
+    open_on(bench, "floor: a server that only answers", &bare, rate)?;
+    drop(bare);
     for broker in brokers {
         let most = if broker == Broker::Redis { 2 } else { 1 };
         for nodes in 1..=most {
-            open_on(bench, broker, nodes, rate)?;
+            let stack = bench.stack(broker, nodes)?;
+            let title = format!("{}, {nodes} node{}", broker.name(), &"s"[..nodes - 1]);
+            open_on(bench, &title, &stack, rate)?;
         }
     }
     Ok(())
 }
 
-fn open_on(bench: &mut Bench<'_>, broker: Broker, nodes: usize, rate: f64) -> Result<()> {
+fn open_on(bench: &mut Bench<'_>, title: &str, stack: &Stack, rate: f64) -> Result<()> {
     let shape = Shape {
-        nodes,
+        nodes: stack.nodes.len(),
         window: OPEN_WINDOW,
         ..Shape::rooms(50, 20)
     };
-    let stack = bench.stack(broker, nodes)?;
-    let mut load = Load::join(&shape, &stack)?;
+    let mut load = Load::join(&shape, stack)?;
     load.at_rate(rate);
-    let measured = load.measure(bench.options, &stack)?;
+    let measured = load.measure(bench.options, stack)?;
     let faults = load.close()?;
     let Measured {
         spent,
@@ -96,9 +100,8 @@ fn open_on(bench: &mut Bench<'_>, broker: Broker, nodes: usize, rate: f64) -> Re
         latencies,
         ..
     } = measured;
-    let nodes = if nodes == 1 { "a node" } else { "two nodes" };
     let row = [
-        format!("{}, {nodes}", broker.name()),
+        title.to_owned(),
         thousands(messages / spent.seconds),
         thousands(deliveries / spent.seconds),
         spread(&latencies),
@@ -120,6 +123,7 @@ fn lone(bench: &mut Bench<'_>) -> Result<()> {
         "server CPU, µs per send",
         "floor: µs per send",
         "server / floor",
+        "Redis CPU, µs per message",
         SPREAD,
         "lost / doubled / disordered",
     ]);
@@ -154,6 +158,7 @@ fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> 
         format!("{cost:.2}"),
         format!("{floor:.2}"),
         format!("{:.2}", cost / floor),
+        measured.redis_cost(),
         spread(&measured.latencies),
         bench.report.judged(faults),
     ];

@@ -78,6 +78,14 @@ impl Measured {
     pub(crate) fn cost(&self) -> f64 {
         self.spent.server * 1e6 / self.deliveries
     }
+
+    /// Redis CPU per message, in microseconds; a cell of a table.
+    pub(crate) fn redis_cost(&self) -> String {
+        match self.spent.redis {
+            0.0 => "–".to_owned(),
+            redis => format!("{:.1}", redis * 1e6 / self.messages),
+        }
+    }
 }
 
 impl<'a> Load<'a> {

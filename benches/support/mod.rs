@@ -16,7 +16,7 @@
 //! `options` the command line · `machine` cores and limits · `process` children and what they use ·
 //! `stack` servers and broker · `usage` what all of them took · `shape` rooms, members, publishers ·
 //! `websocket`, `chat`, `token`, `clients` the client side · `ledger` who has what · `load` keeps it
-//! going · `comeback` those who lose their connection · `floor` what the kernel alone takes ·
+//! going · `comeback` those who lose their connection · `floor`, `bare` what the kernel alone takes ·
 //! `histogram`, `report`.
 #![allow(
     dead_code,
@@ -25,6 +25,7 @@
     reason = "each bench takes what it needs; the table is the output, progress goes beside it"
 )]
 
+pub(crate) mod bare;
 pub(crate) mod chat;
 pub(crate) mod clients;
 pub(crate) mod comeback;
@@ -42,7 +43,7 @@ pub(crate) mod token;
 pub(crate) mod usage;
 pub(crate) mod websocket;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use machine::Machine;
 use options::Common;
@@ -71,7 +72,15 @@ impl Bench<'_> {
 
     /// A fresh server, and a fresh Redis where the broker is one.
     pub(crate) fn stack(&self, broker: Broker, nodes: usize) -> Result<Stack> {
-        Stack::start(broker, nodes, &self.options.server, &self.machine)
+        let mut server = Command::new(&self.options.server);
+        Stack::start(broker, nodes, &mut server, &self.machine)
+    }
+
+    /// The floor: in the server's place one that only answers.
+    pub(crate) fn bare(&self) -> Result<Stack> {
+        let mut server = Command::new(std::env::current_exe()?);
+        server.arg("--bare");
+        Stack::start(Broker::Embedded, 1, &mut server, &self.machine)
     }
 
     /// As many connections as asked for, or as the limit of open files allows; a note says so.
@@ -95,6 +104,7 @@ pub(crate) fn run(
 ) -> ExitCode {
     let outcome = match &options.floor_child {
         Some(order) => floor::child(order).map(|()| true),
+        None if options.bare => bare::serve().map(|()| true),
         None => measure(name, parts, options, bench),
     };
     match outcome {

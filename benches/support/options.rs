@@ -32,6 +32,9 @@ pub(crate) struct Common {
     /// flight, and the frames of a write
     #[arg(long, hide = true, num_args = 6..)]
     pub(crate) floor_child: Option<Vec<usize>>,
+    /// Be the bare server that shows the floor of a round trip
+    #[arg(long, hide = true)]
+    pub(crate) bare: bool,
     /// What cargo adds to the command line of every benchmark
     #[arg(long, hide = true)]
     bench: bool,

@@ -5,7 +5,6 @@ use std::env;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,7 @@ impl Stack {
     pub(crate) fn start(
         broker: Broker,
         nodes: usize,
-        server: &Path,
+        server: &mut Command,
         machine: &Machine,
     ) -> Result<Self> {
         let redis = match broker {
@@ -70,9 +69,9 @@ impl Stack {
             Broker::Redis => Some(start_redis()?),
         };
         let (redis, at) = redis.unzip();
-        let start = |_| machine.on_server_core(|| start_node(server, at));
+        let mut start = |_| machine.on_server_core(|| start_node(server, at));
         Ok(Self {
-            nodes: (0..nodes).map(start).collect::<Result<_>>()?,
+            nodes: (0..nodes).map(&mut start).collect::<Result<_>>()?,
             redis,
         })
     }
@@ -101,9 +100,8 @@ impl Stack {
     }
 }
 
-fn start_node(server: &Path, redis: Option<SocketAddr>) -> Result<Node> {
+fn start_node(command: &mut Command, redis: Option<SocketAddr>) -> Result<Node> {
     let address = free_address()?;
-    let mut command = Command::new(server);
     command
         .env_clear()
         .envs(env::var_os("PATH").map(|path| ("PATH", path)))
@@ -121,7 +119,7 @@ fn start_node(server: &Path, redis: Option<SocketAddr>) -> Result<Node> {
         .current_dir(env::temp_dir())
         .stdin(Stdio::null())
         .stdout(log);
-    let process = Running::start(&mut command)?;
+    let process = Running::start(command)?;
     until("the server", &process, || is_ready(address))?;
     Ok(Node { process, address })
 }

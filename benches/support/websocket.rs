@@ -7,6 +7,10 @@ use super::Result;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// What a server answers to the request, where it agrees.
+pub(crate) const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// Any will do, except zero: a server may skip the unmasking then.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -110,4 +114,36 @@ pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
         _ => Frame::Other,
     };
     Ok(Some((frame, header + length)))
+}
+
+/// Appends a server's text frame, of up to 64 KiB.
+pub(crate) fn push_event(out: &mut Vec<u8>, text: &str) {
+    out.push(TEXT);
+    match u16::try_from(text.len()) {
+        Ok(n) if n < 126 => out.push(n as u8),
+        Ok(n) => {
+            out.push(126);
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        Err(_) => unreachable!("a bare server has no frame over 64 KiB"),
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The text of the first frame of a client in `bytes`, and its length there; `None` while it isn't whole.
+pub(crate) fn request_in(bytes: &[u8]) -> Result<Option<(String, usize)>> {
+    let (header, length) = match *bytes {
+        [TEXT, length @ 0x80..=0xfd, ..] => (2, usize::from(length & 0x7f)),
+        [TEXT, 0xfe, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+        [TEXT] | [] => return Ok(None),
+        [TEXT, 0xfe, ..] => return Ok(None),
+        _ => return Err("not a masked text frame of up to 64 KiB".into()),
+    };
+    let whole = header + MASK.len() + length;
+    let Some(frame) = bytes.get(header..whole) else {
+        return Ok(None);
+    };
+    let (mask, payload) = frame.split_at(MASK.len());
+    let text = payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m);
+    Ok(Some((String::from_utf8(text.collect())?, whole)))
 }

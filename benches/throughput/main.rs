@@ -69,13 +69,14 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "broker, rooms",
     "deliveries/s",
     "messages/s",
     "server CPU, µs per delivery",
     "floor: 1 / 16 frames a write, µs per frame",
     "server / floor",
+    "Redis CPU, µs per message",
     "p50 / p99 ms",
     "core: servers / Redis / load / others",
     "lost / doubled / disordered",
@@ -125,6 +126,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, scenario: &Scenario) -> Result
         format!("{cost:.3}"),
         format!("{one:.3} / {many:.3}"),
         format!("{:.2} / {:.2}", cost / one, cost / many),
+        measured.redis_cost(),
         format!(
             "{} / {}",
             milliseconds(latencies.quantile(0.5)),

@@ -25,7 +25,7 @@ use support::{Bench, Result};
 /// Latency at a fixed rate, the cost of one message alone, and slow readers among fast ones.
 ///
 /// Parts: open (50 rooms of 20; with Redis on two nodes, too), lone (one message at a time in a room of
-/// 100 and of 1,000), slow (10 rooms of 100, and 1 % more readers who take 1 KB/s).
+/// 100 and of 1,000), slow (10 rooms of 40, and 1 % more readers who take 1 KB/s).
 #[derive(Parser)]
 #[command(name = "latency", verbatim_doc_comment)]
 struct Options {

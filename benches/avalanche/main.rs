@@ -116,8 +116,9 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options, floor: f64)
     }
     // what the load alone takes in as much time
     let share = spent.seconds / quiet.spent.seconds;
-    let each =
-        |all_of_it: f64, load_alone: f64| (all_of_it - load_alone * share) * 1e6 / resumed as f64;
+    let each = |all_of_it: f64, load_alone: f64| {
+        ((all_of_it - load_alone * share) * 1e6 / resumed as f64).max(0.0)
+    };
     let row = [
         broker.name().to_owned(),
         thousands(resumed as f64),

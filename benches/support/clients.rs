@@ -300,21 +300,27 @@ fn user(connection: usize) -> String {
     format!("u{connection:05}")
 }
 
-/// Waits for what is ready, no longer than this, to the microsecond.
+/// Waits for what is ready, no longer than this; less by a part of a millisecond at most.
 pub(crate) fn wait(epoll: &OwnedFd, ready: &mut Vec<epoll::Event>, limit: Duration) -> Result<()> {
     ready.clear();
-    let limit = Timespec::try_from(limit)?;
-    // epoll's own limit is rounded up to milliseconds
-    let outcome = poll(
-        &mut [PollFd::from_borrowed_fd(epoll.as_fd(), PollFlags::IN)],
-        Some(&limit),
-    )
-    .and_then(|_| {
-        let at_once = Timespec::default();
-        epoll::wait(epoll, spare_capacity(ready), Some(&at_once))
+    let whole = Duration::from_millis(u64::try_from(limit.as_millis())?);
+    // epoll rounds its limit up to milliseconds: shorter ones are poll's
+    let outcome = if whole.is_zero() && !limit.is_zero() {
+        let limit = Timespec::try_from(limit)?;
+        let epoll = PollFd::from_borrowed_fd(epoll.as_fd(), PollFlags::IN);
+        poll(&mut [epoll], Some(&limit)).map(|_| ())
+    } else {
+        Ok(())
+    };
+    let outcome = outcome.and_then(|()| {
+        let limit = Timespec {
+            tv_sec: 0,
+            tv_nsec: whole.min(TURN).as_nanos() as _,
+        };
+        epoll::wait(epoll, spare_capacity(ready), Some(&limit)).map(|_| ())
     });
     match outcome {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Ok(()) | Err(Errno::INTR) => Ok(()),
         Err(e) => Err(io::Error::from(e).into()),
     }
 }

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::Result;
+use super::Result;
 
 /// Open files that are no client's: listener, epoll, logs, the broker's, and the 256 that the server
 /// itself keeps back of its limit.
@@ -60,9 +60,9 @@ impl Machine {
         self.split.map_or(Ok(()), |(_, load)| pin(load))
     }
 
-    /// The number asked for, or as many as the limit of open files allows.
-    pub(crate) fn idle_connections(&self, wanted: usize) -> usize {
-        wanted.min(self.open_files.saturating_sub(OTHER_FILES))
+    /// Connections that the limit of open files allows, where each takes so many of this process's.
+    pub(crate) fn most_connections(&self, files_each: usize) -> usize {
+        self.open_files.saturating_sub(OTHER_FILES) / files_each.max(1)
     }
 
     /// Which core does what, in words.
@@ -70,7 +70,7 @@ impl Machine {
         match self.split {
             Some((server, load)) => {
                 format!(
-                    "the server (and the floor's writer) on core {server}, load and Redis on core {load}"
+                    "servers (and the floor's writer) on core {server}, load and Redis on core {load}"
                 )
             }
             None => "server, load and Redis share the one core, so the figures are not comparable"

@@ -1,4 +1,4 @@
-//! One server, and the Redis it uses, on free ports, without limits, with nothing of this process's
+//! Servers, and the Redis they share, on free ports, without limits, with nothing of this process's
 //! environment: neither a stray variable nor a `.env` file decides what is measured.
 
 use std::env;
@@ -8,12 +8,10 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Result;
-use crate::machine::Machine;
-use crate::options::Options;
-use crate::process::Running;
-use crate::scenario::Broker;
-use crate::token::SECRET;
+use super::Result;
+use super::machine::Machine;
+use super::process::{Running, anonymous_memory, cpu_time};
+use super::token::SECRET;
 
 /// How long a process may take until it listens and is ready.
 const START: Duration = Duration::from_secs(10);
@@ -28,50 +26,102 @@ const UNLIMITED: [(&str, &str); 6] = [
     ("RATE_LIMIT_CONNECTS", "0"),
 ];
 
-/// Fields end in this order: first the server, then its Redis.
-pub(crate) struct Stack {
-    pub(crate) server: Running,
-    pub(crate) redis: Option<Running>,
+/// Where the room's log lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broker {
+    Embedded,
+    Redis,
+}
+
+impl Broker {
+    pub(crate) const ALL: [Self; 2] = [Self::Embedded, Self::Redis];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// One server.
+pub(crate) struct Node {
+    process: Running,
     pub(crate) address: SocketAddr,
 }
 
+/// Fields end in this order: first the servers, then their Redis.
+pub(crate) struct Stack {
+    pub(crate) nodes: Vec<Node>,
+    redis: Option<Running>,
+}
+
 impl Stack {
-    /// Starts both and waits until the server takes connections.
-    pub(crate) fn start(broker: Broker, options: &Options, machine: &Machine) -> Result<Self> {
+    /// Starts all and waits until the servers take connections.
+    pub(crate) fn start(
+        broker: Broker,
+        nodes: usize,
+        server: &mut Command,
+        machine: &Machine,
+    ) -> Result<Self> {
         let redis = match broker {
             Broker::Embedded => None,
             Broker::Redis => Some(start_redis()?),
         };
-        let address = free_address()?;
-        let mut command = Command::new(&options.server);
-        command
-            .env_clear()
-            .envs(env::var_os("PATH").map(|path| ("PATH", path)));
-        command
-            .envs([
-                ("JWT_SECRET", SECRET),
-                ("HOST", "127.0.0.1"),
-                ("LOG_LEVEL", "error"),
-            ])
-            .envs(UNLIMITED);
-        command.env("PORT", address.port().to_string());
-        if let Some((_, address)) = &redis {
-            command.env("REDIS_URL", format!("redis://{address}/"));
-        }
-        // its log goes where it doesn't mix with the table
-        let log = io::stderr().as_fd().try_clone_to_owned()?;
-        command
-            .current_dir(env::temp_dir())
-            .stdin(Stdio::null())
-            .stdout(log);
-        let server = machine.on_server_core(|| Running::start(&mut command))?;
-        until("the server", &server, || is_ready(address))?;
+        let (redis, at) = redis.unzip();
+        let mut start = |_| machine.on_server_core(|| start_node(server, at));
         Ok(Self {
-            server,
-            redis: redis.map(|(process, _)| process),
-            address,
+            nodes: (0..nodes).map(&mut start).collect::<Result<_>>()?,
+            redis,
         })
     }
+
+    /// CPU time of all servers so far.
+    pub(crate) fn server_cpu(&self) -> Result<Duration> {
+        self.nodes
+            .iter()
+            .map(|node| cpu_time(node.process.id))
+            .sum()
+    }
+
+    /// CPU time of Redis so far.
+    pub(crate) fn redis_cpu(&self) -> Result<Duration> {
+        self.redis
+            .as_ref()
+            .map_or(Ok(Duration::ZERO), |redis| cpu_time(redis.id))
+    }
+
+    /// Anonymous memory of all servers, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        self.nodes
+            .iter()
+            .map(|node| anonymous_memory(node.process.id))
+            .sum()
+    }
+}
+
+fn start_node(command: &mut Command, redis: Option<SocketAddr>) -> Result<Node> {
+    let address = free_address()?;
+    command
+        .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+        .envs([
+            ("JWT_SECRET", SECRET),
+            ("HOST", "127.0.0.1"),
+            ("LOG_LEVEL", "error"),
+        ])
+        .envs(UNLIMITED)
+        .env("PORT", address.port().to_string())
+        .envs(redis.map(|address| ("REDIS_URL", format!("redis://{address}/"))));
+    // its log goes where it doesn't mix with the table
+    let log = io::stderr().as_fd().try_clone_to_owned()?;
+    command
+        .current_dir(env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(log);
+    let process = Running::start(command)?;
+    until("the server", &process, || is_ready(address))?;
+    Ok(Node { process, address })
 }
 
 /// Whether the part with Redis can be measured here.

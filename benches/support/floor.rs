@@ -16,18 +16,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use crate::Result;
-use crate::clients::wait;
-use crate::machine::Machine;
-use crate::options::Options;
-use crate::process::{Running, cpu_time};
-use crate::scenario::Scenario;
-
-/// Frames in one write: one, and as many as a server may gather under load.
-pub(crate) const BATCHES: [usize; 2] = [1, 16];
-
-/// Frames in flight to each connection, at least: two of the larger writes.
-const IN_FLIGHT: usize = 32;
+use super::Result;
+use super::clients::{TURN, wait};
+use super::machine::Machine;
+use super::options::Common;
+use super::process::{Running, cpu_time};
+use super::shape::Shape;
 
 /// The reader's receipts (a byte each) for one window of frames in flight.
 const RECEIPTS: usize = 4;
@@ -37,25 +31,46 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// No write and no start takes so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The writer's CPU per frame in microseconds, for each of [`BATCHES`].
-pub(crate) struct Floor {
-    pub(crate) cost: [f64; BATCHES.len()],
+/// What the writer does.
+pub(crate) struct Order<'a> {
+    pub(crate) connections: usize,
+    /// Bytes of a frame.
+    pub(crate) frame: usize,
+    /// Frames that may be on their way to each connection.
+    pub(crate) in_flight: usize,
+    /// Frames in one write, none above those in flight; each is measured by itself.
+    pub(crate) batches: &'a [usize],
+    pub(crate) time: Duration,
 }
 
-/// Writes frames of this size to as many connections as the scenario has.
-pub(crate) fn measure(
-    scenario: &Scenario,
-    frame: usize,
-    options: &Options,
-    machine: &Machine,
-) -> Result<Floor> {
+impl Order<'_> {
+    /// As many in flight as in a load, but no fewer than two of the larger writes.
+    pub(crate) fn like(shape: &Shape, frame: usize, options: &Common) -> Order<'static> {
+        Order {
+            connections: shape.connections(),
+            frame,
+            in_flight: shape.in_flight_each().max(2 * BATCHES[1]),
+            batches: &BATCHES,
+            time: options.time().min(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// Frames in one write: one, and as many as a server may gather under load.
+pub(crate) const BATCHES: [usize; 2] = [1, 16];
+
+/// The writer's CPU per frame in microseconds, for each of the batches.
+pub(crate) fn measure(order: &Order<'_>, machine: &Machine) -> Result<Vec<f64>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let time = options.secs.min(Duration::from_secs(2));
-    let connections = scenario.connections();
-    let in_flight = scenario.in_flight().max(IN_FLIGHT);
-    let port = usize::from(listener.local_addr()?.port());
-    let order = [
-        port,
+    let &Order {
+        connections,
+        frame,
+        in_flight,
+        batches,
+        time,
+    } = order;
+    let numbers = [
+        usize::from(listener.local_addr()?.port()),
         connections,
         frame,
         usize::try_from(time.as_millis())?,
@@ -64,30 +79,26 @@ pub(crate) fn measure(
     let mut command = Command::new(env::current_exe()?);
     command
         .arg("--floor-child")
-        .args(order.map(|number| number.to_string()));
+        .args(numbers.iter().chain(batches).map(usize::to_string));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut writer = machine.on_server_core(|| Running::start(&mut command))?;
-    let mut reader = Reader::new(
-        listener,
-        connections,
-        connections * frame * (in_flight / RECEIPTS),
-    )?;
-    reader.drain(&writer, (time + WARM_UP) * BATCHES.len() as u32 + PATIENCE)?;
+    let step = connections * frame * (in_flight / RECEIPTS).max(1);
+    let mut reader = Reader::new(listener, connections, step)?;
+    reader.drain(&writer, (time + WARM_UP) * batches.len() as u32 + PATIENCE)?;
     let mut said = String::new();
     writer
         .stdout
         .take()
         .ok_or("the floor's writer has no output")?
         .read_to_string(&mut said)?;
-    let cost: Vec<f64> = said
+    let costs: Vec<f64> = said
         .split_whitespace()
         .map(str::parse)
         .collect::<std::result::Result<_, _>>()?;
-    Ok(Floor {
-        cost: cost
-            .try_into()
-            .map_err(|_| format!("the floor's writer said {said:?}"))?,
-    })
+    if costs.len() != batches.len() {
+        return Err(format!("the floor's writer said {said:?}").into());
+    }
+    Ok(costs)
 }
 
 /// Takes the writer's connections and reads them empty.
@@ -133,7 +144,7 @@ impl Reader {
             {
                 return Err("the floor's writer didn't finish".into());
             }
-            wait(&self.epoll, &mut ready)?;
+            wait(&self.epoll, &mut ready, TURN)?;
             for event in &ready {
                 match event.data.u64() {
                     Self::LISTENER => self.accept()?,
@@ -176,12 +187,21 @@ impl Reader {
 }
 
 /// The writer: `order` is the reader's port, connections, bytes of a frame, milliseconds, frames in
-/// flight. Prints its CPU per frame in microseconds for each of [`BATCHES`], one a line.
+/// flight, and the batches. Prints its CPU per frame in microseconds for each batch, one a line.
 pub(crate) fn child(order: &[usize]) -> Result<()> {
-    let &[port, connections, frame, milliseconds, in_flight] = order else {
-        return Err("five numbers".into());
+    let [
+        port,
+        connections,
+        frame,
+        milliseconds,
+        in_flight,
+        batches @ ..,
+    ] = order
+    else {
+        return Err("six numbers or more".into());
     };
-    let address = (Ipv4Addr::LOCALHOST, u16::try_from(port)?).into();
+    let (&connections, &frame, &in_flight) = (connections, frame, in_flight);
+    let address = (Ipv4Addr::LOCALHOST, u16::try_from(*port)?).into();
     let connect = |_| -> Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -196,8 +216,8 @@ pub(crate) fn child(order: &[usize]) -> Result<()> {
         written: 0,
         confirmed: 0,
     };
-    let time = Duration::from_millis(u64::try_from(milliseconds)?);
-    for batch in BATCHES {
+    let time = Duration::from_millis(u64::try_from(*milliseconds)?);
+    for &batch in batches {
         let bytes = vec![b'.'; frame * batch];
         writer.write_for(WARM_UP, batch, &bytes)?;
         let before = cpu_time(std::process::id())?;
@@ -226,7 +246,7 @@ impl Writer {
             while self.written + batch - self.confirmed > self.in_flight {
                 let mut receipts = [0; 64];
                 let n = (&self.streams[0]).read(&mut receipts)?;
-                self.confirmed += n * (self.in_flight / RECEIPTS);
+                self.confirmed += n * (self.in_flight / RECEIPTS).max(1);
             }
             for mut stream in &self.streams {
                 stream.write_all(bytes)?;

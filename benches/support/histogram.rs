@@ -26,6 +26,14 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Takes in what another one has recorded.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+    }
+
     /// The value that this share (0 to 1) of the recorded ones don't exceed; zero when there are none.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = (self.total as f64 * share).ceil() as u64;

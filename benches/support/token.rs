@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::Serialize;
 
-use crate::Result;
+use super::Result;
 
 /// What the servers of this benchmark verify tokens with.
 pub(crate) const SECRET: &str = "a secret for benchmarks and nothing else";

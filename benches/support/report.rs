@@ -1,0 +1,104 @@
+//! The tables, as Markdown for the README; and a line beside them as soon as a figure is there.
+
+use std::fmt::{self, Display, Formatter, Write};
+use std::time::Duration;
+
+use super::ledger::Faults;
+use super::machine::Machine;
+
+/// Collects the tables of a bench.
+pub(crate) struct Report {
+    text: String,
+    notes: Vec<String>,
+    clean: bool,
+}
+
+impl Report {
+    pub(crate) fn new(name: &str, machine: &Machine) -> Self {
+        let arguments: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|argument| argument != "--bench")
+            .collect();
+        let separator = if arguments.is_empty() { "" } else { " -- " };
+        let text = format!(
+            "`cargo bench --bench {name}{separator}{}`, {} cores: {}.\n",
+            arguments.join(" "),
+            machine.cores,
+            machine.placement(),
+        );
+        eprint!("{text}");
+        Self {
+            text,
+            notes: Vec::new(),
+            clean: true,
+        }
+    }
+
+    /// Begins the table that the next rows belong to.
+    pub(crate) fn table(&mut self, columns: &[&str]) {
+        self.text.push('\n');
+        self.line(columns);
+        self.text += "|---";
+        self.text += &"|--:".repeat(columns.len().saturating_sub(1));
+        self.text += "|\n";
+    }
+
+    pub(crate) fn row(&mut self, cells: &[String]) {
+        self.line(cells);
+    }
+
+    fn line(&mut self, cells: &[impl AsRef<str>]) {
+        let mut line = String::from("|");
+        for cell in cells {
+            let _ = write!(line, " {} |", cell.as_ref());
+        }
+        eprintln!("{line}");
+        self.text += &line;
+        self.text.push('\n');
+    }
+
+    /// What a reader of the tables has to know beside them, such as what was left out and why.
+    pub(crate) fn note(&mut self, text: &str) {
+        eprintln!("{text}");
+        self.notes.push(text.to_owned());
+    }
+
+    /// Counts into the status of the run; as a cell of a table.
+    pub(crate) fn judged(&mut self, faults: Faults) -> String {
+        self.clean &= faults.none();
+        faults.to_string()
+    }
+
+    /// False once anything was lost, doubled or out of order.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.clean
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "\n{note}"))
+    }
+}
+
+/// In milliseconds, with two decimals where that says something.
+pub(crate) fn milliseconds(time: Duration) -> String {
+    let milliseconds = time.as_secs_f64() * 1e3;
+    format!("{milliseconds:.*}", if milliseconds < 10.0 { 2 } else { 1 })
+}
+
+/// Whole, with a comma before each group of three digits.
+pub(crate) fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        let _ = grouped.write_char(digit);
+    }
+    grouped
+}

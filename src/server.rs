@@ -10,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -275,19 +275,21 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(Cork::new(stream)), service);
     let conversation = async {
-        // Shuts the stream down where it becomes nothing else.
         (&mut conversation).await?;
-        let upgraded = socket.take_entrant().map(|entrant| {
-            let parts = conversation.into_parts();
-            let (stream, unsent) = parts.io.into_inner().into_parts();
-            let upgraded = Upgraded {
-                stream: stream.into(),
-                unsent,
-                read: parts.read_buf,
-            };
-            (entrant, upgraded)
-        });
-        hyper::Result::Ok(upgraded)
+        let parts = conversation.into_parts();
+        let mut stream = parts.io.into_inner();
+        let Some(entrant) = socket.take_entrant() else {
+            // hyper leaves that to others wherever an upgrade was asked for. One that is over can't be ended again.
+            let _ = stream.shutdown().await;
+            return hyper::Result::Ok(None);
+        };
+        let (stream, unsent) = stream.into_parts();
+        let upgraded = Upgraded {
+            stream: stream.into(),
+            unsent,
+            read: parts.read_buf,
+        };
+        Ok(Some((entrant, upgraded)))
     };
     let mut conversation = pin!(conversation);
     let mut ended = tokio::time::timeout(head_limit, &mut conversation).await;
@@ -324,4 +326,19 @@ async fn until_ended(
     drain::run(hub, shutdown, spread, grace, hurry)
         .await
         .status()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_pays_little_for_how_it_came() {
+        let size = size_of_future(converse);
+        assert!(size <= 704, "{size} bytes");
+    }
 }

@@ -66,7 +66,7 @@ fn member(hub: &Hub, config: &Config, nth: usize) -> Session {
     };
     let peer = Arc::new(Peer::new(&identity));
     let pass = Pass::new(identity, Verifier::new(&config.jwt));
-    Session::new(hub.clone(), peer, pass, bounds)
+    Session::new(hub.clone(), peer, pass, Arc::new(bounds))
 }
 
 /// One message to a room, taken by all of its members; no socket is in it.

@@ -49,8 +49,11 @@ use crate::presence::{Change, Roster};
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A node renews a log's life with its first append, and with one whenever the last that did so is that long ago.
-/// So the log gets as much more life than it is to have.
 pub const RENEWED_WITHIN: Duration = Duration::from_secs(60);
+
+/// So much longer than it is to live idle a log lives after it was renewed: what comes before the next renewal, and
+/// gets there late, must live as long as it is to.
+pub const MORE_LIFE: Duration = Duration::from_secs(2 * RENEWED_WITHIN.as_secs());
 
 /// A message on its way into the log.
 #[derive(Clone, Debug)]

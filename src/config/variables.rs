@@ -43,7 +43,7 @@ variables! {
     REDIS_DB = "", "number of the Redis database, where REDIS_URL names none (0)";
     REDIS_PREFIX = "chat:", "in front of every Redis key and channel";
     MESSAGE_HISTORY_LIMIT = "100", "messages kept per room";
-    HISTORY_TTL = "7d", "an idle room's history goes after that long";
+    HISTORY_TTL = "7d", "an idle room's history goes after that long, from Redis two minutes later at most";
     MAX_TEXT_LENGTH = "2000", "longest text of a message in UTF-16 units";
     MAX_FRAME_BYTES = "16KiB", "largest WebSocket frame, and message put together";
     HEARTBEAT_INTERVAL = "30s", "time between pings; a peer that answers none in that time is dropped";

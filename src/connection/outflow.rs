@@ -119,7 +119,8 @@ impl Cursors {
     fn let_go_of_chunks(&mut self) {
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.clear();
-        if chunks.capacity() <= KEPT_CHUNKS {
+        // None were taken where nothing was to be filled.
+        if (1..=KEPT_CHUNKS).contains(&chunks.capacity()) {
             CHUNKS.set(chunks);
         }
     }

@@ -329,9 +329,14 @@ impl Hub {
             self.emptied(room);
             return;
         }
+        self.take_out(&mut rooms, id);
+    }
+
+    /// Takes a room out of the map. Under its lock, so that the closing can't overtake the opening of the next room
+    /// of that id.
+    fn take_out(&self, rooms: &mut HashMap<RoomId, Arc<Room>>, id: &RoomId) {
         rooms.remove(id);
-        maps::fit(&mut rooms);
-        // Under the lock, so that it can't overtake the opening of the next room of that id.
+        maps::fit(rooms);
         self.inner.broker.close(id);
     }
 
@@ -342,8 +347,7 @@ impl Hub {
             .get(&room.id)
             .is_some_and(|current| Arc::ptr_eq(current, room))
         {
-            rooms.remove(&room.id);
-            self.inner.broker.close(&room.id);
+            self.take_out(&mut rooms, &room.id);
         }
         drop(rooms);
         room.fail();
@@ -355,8 +359,7 @@ impl Hub {
         let mut rooms = lock(&self.inner.rooms);
         let unused = Arc::strong_count(room) == 2 && room.is_empty();
         if unused {
-            rooms.remove(&room.id);
-            self.inner.broker.close(&room.id);
+            self.take_out(&mut rooms, &room.id);
         }
         unused
     }

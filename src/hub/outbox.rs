@@ -113,6 +113,16 @@ struct Batch {
 }
 
 impl Batch {
+    /// Whether any of them was stored by the call that was answered so.
+    fn stores_any(&self, outcomes: &[Outcome]) -> bool {
+        let stored = outcomes
+            .iter()
+            .map(|outcome| outcome.stored().map(|mark| mark.id));
+        stored
+            .zip(&self.drafts)
+            .any(|(id, draft)| id == Some(draft.id))
+    }
+
     fn tell(self, fates: impl Iterator<Item = Fate>) {
         let all = self.senders.into_iter().zip(self.drafts).zip(fates);
         all.for_each(|((sender, draft), fate)| sender.tell(draft, fate));
@@ -222,6 +232,11 @@ async fn append(hub: &Hub, room: &Arc<Room>, mut batch: Batch) {
 /// Tries again until the broker says what became of a batch; `None` where it doesn't in all that time.
 async fn find_out(hub: &Hub, room: &Room, batch: &mut Batch, known: Known) -> Option<Vec<Outcome>> {
     let since = Instant::now();
+    // The first try may be minutes old by then.
+    let known = Known {
+        renews: true,
+        ..known
+    };
     batch.drafts.iter_mut().for_each(Draft::retry);
     while since.elapsed() < GIVE_UP_AFTER {
         // The new connection is shown only after the old one was killed: the former try is over.
@@ -257,9 +272,14 @@ async fn append_once(
         note_allowances(&batch.senders, &appended, start);
         appended.outcomes
     });
-    let renewed = known.renews && outcomes.iter().flatten().any(|o| o.stored().is_some());
-    if renewed {
-        room.outbox().renewed = Some(start);
+    match &outcomes {
+        // What a former try stored renewed nothing now.
+        Ok(outcomes) if known.renews && batch.stores_any(outcomes) => {
+            room.outbox().renewed = Some(start);
+        }
+        Ok(_) => {}
+        // A broker that was away may have come back with less.
+        Err(_) => room.outbox().renewed = None,
     }
     // What isn't stored by this very try doesn't come back.
     let stored = outcomes.iter().flatten().find_map(Outcome::stored);

@@ -216,6 +216,10 @@ impl Room {
         let empty = {
             let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
             members.try_remove(key);
+            if members.is_empty() {
+                // What a crowd left would be walked through for each delivery.
+                *members = Slab::new();
+            }
             members.is_empty()
         };
         self.state_mut().leave(&self.id, &peer.identity, stays);

@@ -1,6 +1,7 @@
-//! Those who ask the broker to be let in. One call is on its way at a time; whoever comes meanwhile goes with the
-//! others in the next. So a lone one waits for nobody, and of a crowd that comes back at once many share one
-//! call, without any timer. Each is judged for itself, in the order in which they came.
+//! Those who ask the broker to be let in. Whoever asks in the same turn of the runtime goes with the others in one
+//! call: of a crowd that comes back at once many share one, and a lone one waits for nobody. No call waits for
+//! another one's answer: each has a second from its asker's point of view, and on a long way to the broker that is few
+//! round trips. Each is judged for itself, in the order in which they came.
 //!
 //! A question holds the numbers that it is about ([`OnTheWay`]) until it is answered. Who gives up waiting leaves them
 //! to it: they are dropped, with what is known of their fate, when the call ends, and until then no other call tells
@@ -8,8 +9,10 @@
 //! wasn't sent by then only counts its connect: it came, and whoever guesses tokens mustn't get out of that by
 //! hanging up.
 //!
-//! The line holds no more questions than there are sockets that wait for an upgrade. The task that calls lives as long
-//! as there is a line; decided under the lock, so who comes at the same time is seen or starts another one.
+//! The line is emptied in each turn, and there are no more calls than there are sockets that asked within the deadline.
+//! The task that calls lives as long as there is a line; decided under the lock, so who comes at the same time is seen or
+//! starts another one. Calls may overtake each other: numbers have versions, and a place is told nothing else while any
+//! call has its number.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,38 +135,47 @@ impl Calls {
         }
     }
 
-    /// Asks the broker: now, or as soon as the call is back that is on its way.
+    /// Asks the broker, with all who ask in this turn.
     pub(super) fn ask(&self, question: Question) {
         let mut line = lock(&self.line);
         line.waiting.push_back(question);
         if !std::mem::replace(&mut line.calling, true) {
             drop(line);
-            let call = call(self.hub.clone(), self.window, self.line.clone());
-            tokio::spawn(call);
+            let calls = call_all(self.hub.clone(), self.window, self.line.clone());
+            tokio::spawn(calls);
         }
     }
 }
 
 /// Calls until nobody is left in the line.
-async fn call(hub: Hub, window: (u32, Duration), line: Arc<Mutex<Line>>) {
-    while let Some(next) = next(&line) {
-        let mut asked: Vec<Question> = next.into_iter().filter_map(Question::current).collect();
-        for question in asked
-            .iter_mut()
-            .filter(|question| question.places.is_some())
-        {
-            question.sent.fate = Fate::Unknown;
+async fn call_all(hub: Hub, window: (u32, Duration), line: Arc<Mutex<Line>>) {
+    loop {
+        // Behind those who are ready to run, and may have something to ask, too.
+        tokio::task::yield_now().await;
+        match next(&line) {
+            Some(next) => drop(tokio::spawn(call(hub.clone(), window, next))),
+            None => return,
         }
-        let entries = match asked.is_empty() {
-            true => continue,
-            false => timeout(DEADLINE, enter(&hub, &asked, window)).await,
-        };
-        if let Ok(Ok(entries)) = entries {
-            for (question, entry) in asked.into_iter().zip(entries) {
-                // Of one that couldn't be judged nothing is known; its asker hears that from the channel's end.
-                if let Ok(entry) = entry {
-                    question.answered(entry);
-                }
+    }
+}
+
+/// One call.
+async fn call(hub: Hub, window: (u32, Duration), next: Vec<Question>) {
+    let mut asked: Vec<Question> = next.into_iter().filter_map(Question::current).collect();
+    if asked.is_empty() {
+        return;
+    }
+    for question in asked
+        .iter_mut()
+        .filter(|question| question.places.is_some())
+    {
+        question.sent.fate = Fate::Unknown;
+    }
+    if let Ok(Ok(entries)) = timeout(DEADLINE, enter(&hub, &asked, window)).await {
+        for (question, entry) in asked.into_iter().zip(entries) {
+            // Of one that couldn't be judged nothing is known; its asker hears that from the channel's end.
+            if let Ok(entry) = entry {
+                question.answered(entry);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use piazza::broker::{Draft, Known, Outcome, RENEWED_WITHIN};
+use piazza::broker::{Draft, Known, MORE_LIFE, Outcome};
 use piazza::history::Span;
 use piazza::id::{Mark, RoomId, Seq};
 use piazza::protocol::message;
@@ -99,7 +99,7 @@ async fn one_with_a_client_id_among_others_changes_nothing_either() {
 async fn a_list_lives_as_long_as_it_is_to_and_is_renewed_only_where_that_is_asked_for() {
     let (bench, room) = (Bench::redis().await, room("general"));
     let redis = bench.redis.as_ref().unwrap();
-    let life = Duration::from_secs(7 * 86_400) + RENEWED_WITHIN;
+    let life = Duration::from_secs(7 * 86_400) + MORE_LIFE;
     let is_whole = |left: i64| (life.as_secs() as i64 - 5..=life.as_secs() as i64).contains(&left);
     let one = || [draft(&room, "u", "x", None)];
     // New, so it gets a life though nobody asks for it.

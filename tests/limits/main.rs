@@ -9,6 +9,7 @@ mod support;
 mod admission;
 mod crowd;
 mod door;
+mod far;
 mod flood;
 mod proxies;
 mod rates;

@@ -236,3 +236,26 @@ async fn a_closed_connection_ends_without_truncation() {
     let end = within(SOON, "the end", raw.stream.read_to_end(&mut rest)).await;
     assert!(end.is_ok() && rest.is_empty(), "{end:?}");
 }
+
+/// So does an answer, also one to somebody who asked for a WebSocket and gets none.
+#[tokio::test]
+async fn a_refused_handshake_ends_without_truncation() {
+    let certificate = Certificate::make().await;
+    let node = node_with(&certificate, &[]).await;
+    for path in ["/health", "/ws", "/ws?token=x"] {
+        let tcp = TcpStream::connect(node.addr).await.unwrap();
+        let trust = certificate.trusted();
+        let mut stream = within(SOON, "TLS", trust.try_over(tcp)).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let end = within(SOON, "the end", stream.read_to_end(&mut answer)).await;
+        assert!(
+            end.is_ok() && answer.starts_with(b"HTTP/1.1 "),
+            "{path}: {end:?}"
+        );
+    }
+}

@@ -132,7 +132,10 @@ end
 for key, owners in pairs(changed) do
   local place = places[key]
   for own in pairs(owners) do
-    redis.call('HSET', key, own, string.format('%.0f %d ', place.versions[own], place.held[own]) .. now)
+    -- Unless somebody behind it struck it off as dead.
+    if place.held[own] then
+      redis.call('HSET', key, own, string.format('%.0f %d ', place.versions[own], place.held[own]) .. now)
+    end
   end
   redis.call('PEXPIRE', key, untouched)
 end

@@ -31,7 +31,7 @@ use self::link::{Link, Links, answered};
 use self::script::Script;
 use super::local::Keep;
 use super::{
-    AppendError, Appended, Deliver, Draft, Health, Known, REMEMBERED, RENEWED_WITHIN, Unavailable,
+    AppendError, Appended, Deliver, Draft, Health, Known, MORE_LIFE, REMEMBERED, Unavailable,
     payload,
 };
 use crate::broker::toll::{Pays, Rate};
@@ -296,7 +296,7 @@ impl Redis {
         for draft in drafts.iter().filter(pays) {
             call.arg(keys.rate(&draft.user));
         }
-        let life = self.shared.keep.idle + RENEWED_WITHIN.min(self.shared.keep.idle);
+        let life = self.shared.keep.idle + MORE_LIFE;
         let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         call.arg(keys.channel(room))
             .arg(self.shared.keep.messages)

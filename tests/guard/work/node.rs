@@ -33,7 +33,7 @@ pub(crate) struct Node {
     pub(crate) runtime: Runtime,
     pub(crate) hub: Hub,
     verifier: Verifier,
-    bounds: Bounds,
+    bounds: Arc<Bounds>,
 }
 
 impl Node {
@@ -79,14 +79,14 @@ impl Node {
             runtime,
             hub,
             verifier: Verifier::new(&config.jwt),
-            bounds: Bounds {
+            bounds: Arc::new(Bounds {
                 request: Limits {
                     max_text: config.max_text,
                     history: config.history_limit,
                 },
                 rooms: 200,
                 rate: None,
-            },
+            }),
         }
     }
 
@@ -124,7 +124,7 @@ impl Node {
         let peer = Arc::new(Peer::new(&identity));
         let pass = Pass::new(identity, self.verifier.clone());
         Client {
-            session: Session::new(self.hub.clone(), peer, pass, self.bounds),
+            session: Session::new(self.hub.clone(), peer, pass, self.bounds.clone()),
         }
     }
 

@@ -2,7 +2,7 @@
 //! control frames) from bytes that are in memory already, and its own answers, pongs and closes, go
 //! into the connection's reply buffer; this file alone reads and writes the socket. So many frames go
 //! in one `write`, an idle connection holds no buffer, and the codec is a well-kept library's (lent to
-//! the connection while something is half-way: see [`super::codec`]).
+//! the connection while something is half-way: see `codec`).
 //!
 //! Bytes leave in this order: the rest of a frame of which the socket took a part, then replies, then
 //! what the [`Outflow`] has. What the socket doesn't take of the latter isn't kept: the outflow's

@@ -164,34 +164,30 @@ async fn admit(app: &App, visitor: Visitor) -> Result<(Identity, String, Slot), 
     }
 }
 
+/// One who was let in, with the socket.
+pub type Opened = (Entrant, Upgraded);
+
 /// Who stays counted until the connection ends. Dropped in this order: once nobody is present, all places have
 /// been given back.
 type Counted = (Slot, SocketCount, Present);
 
-/// Serves the connection until it ends. No `async fn`: every idle connection would pay for the arguments that it
-/// holds beside what they are moved into.
-pub fn serve(
-    app: Arc<App>,
-    entrant: Entrant,
-    upgraded: Upgraded,
-    counted: SocketCount,
-) -> impl Future<Output = ()> {
+/// Serves the connection until it ends. No `async fn`, and what it begins with is boxed: every idle connection
+/// would pay for what its future holds beside what that is moved into.
+pub fn serve(app: Arc<App>, opened: Box<Opened>, counted: SocketCount) -> impl Future<Output = ()> {
     let start = Instant::now();
+    let (entrant, upgraded) = *opened;
     let counted: Counted = (entrant.slot, counted, entrant.present);
-    let connection = begin(&app, entrant.identity, upgraded);
+    let visitor = Box::new((app, entrant.identity, upgraded));
     async move {
-        let (session, why) = connection.await;
+        let (session, why) = begin(visitor).await;
         session.say_closed(why, start.elapsed());
         drop(session);
         drop(counted);
     }
 }
 
-fn begin(
-    app: &App,
-    identity: Identity,
-    upgraded: Upgraded,
-) -> impl Future<Output = (Session, Close)> + use<> {
+fn begin(visitor: Box<(Arc<App>, Identity, Upgraded)>) -> impl Future<Output = (Session, Close)> {
+    let (app, identity, upgraded) = *visitor;
     let metrics = app.hub.metrics().clone();
     let (max_frame, read) = (app.config.max_frame, upgraded.read);
     let mut wire = Wire::new(upgraded.stream, &read, max_frame, metrics);
@@ -202,7 +198,7 @@ fn begin(
         life: identity.life_left(),
     };
     let peer = Arc::new(Peer::new(&identity));
-    greet(app, &peer, identity.expires_at_ms(), wire.replies());
+    greet(&app, &peer, identity.expires_at_ms(), wire.replies());
     let pass = Pass::new(identity, app.verifier.clone());
     tracing::debug!(connection = %peer.id, user = %peer.identity.user, "connection opened");
     let session = Session::new(app.hub.clone(), peer.clone(), pass, app.bounds.clone());

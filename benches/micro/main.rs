@@ -18,6 +18,10 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+// What the guard counts is what is timed here.
+#[path = "../../tests/guard/work/node.rs"]
+mod stand;
+
 mod door;
 mod node;
 mod way;

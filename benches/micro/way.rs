@@ -6,64 +6,14 @@ use criterion::{BatchSize, Criterion, Throughput};
 use piazza::broker::payload;
 use piazza::history::{Capped, View};
 use piazza::hub::log::Log;
-use piazza::id::{Mark, MessageId, RoomId, Seq, UserId};
+use piazza::id::Seq;
 use piazza::protocol::request::{self, Limits};
 use piazza::protocol::{frame, message};
 
-/// What somebody says.
-pub(crate) const TEXT: &str = "Good morning! Is the room free at ten?";
+use crate::stand::{Source, TEXT, room};
+
 /// Messages of a batch.
 const BATCH: usize = 8;
-
-fn room() -> RoomId {
-    RoomId::parse("lobby").unwrap()
-}
-
-/// What follows the place in a message.
-pub(crate) fn body(room: &RoomId) -> Vec<u8> {
-    let user = UserId::parse("user-1").unwrap();
-    let content = message::Content {
-        room_id: room,
-        user_id: &user,
-        username: "Somebody",
-        text: TEXT,
-        timestamp: 1_700_000_000_000,
-        client_id: None,
-        reply_to: None,
-    };
-    content.body()
-}
-
-/// A broker's log of one room, as its payloads.
-pub(crate) struct Source {
-    head: Option<Mark>,
-    body: Vec<u8>,
-}
-
-impl Source {
-    pub(crate) fn new(room: &RoomId) -> Source {
-        Source {
-            head: None,
-            body: body(room),
-        }
-    }
-
-    /// The payload of an append of so many.
-    pub(crate) fn next(&mut self, count: usize) -> Vec<u8> {
-        let prev = self.head.map(|head| head.id);
-        let entries: Vec<Vec<u8>> = (0..count).map(|_| self.entry()).collect();
-        payload::messages(prev, entries.iter().map(|entry| &entry[..]))
-    }
-
-    fn entry(&mut self) -> Vec<u8> {
-        let mark = Mark {
-            seq: self.head.map_or(Seq(1), |head| head.seq.next()),
-            id: MessageId::random(),
-        };
-        self.head = Some(mark);
-        message::entry(mark, &self.body)
-    }
-}
 
 pub(crate) fn requests(c: &mut Criterion) {
     let limits = Limits {
@@ -95,7 +45,7 @@ pub(crate) fn requests(c: &mut Criterion) {
 }
 
 pub(crate) fn frames(c: &mut Criterion) {
-    let entry = Source::new(&room()).entry();
+    let entry = Source::new(&room("lobby")).entry();
     let mut out = Vec::with_capacity(1_024);
     let mut group = c.benchmark_group("frame");
     group.throughput(Throughput::Bytes(entry.len() as u64));
@@ -109,7 +59,7 @@ pub(crate) fn frames(c: &mut Criterion) {
 }
 
 pub(crate) fn payloads(c: &mut Criterion) {
-    let mut source = Source::new(&room());
+    let mut source = Source::new(&room("lobby"));
     let first = source.entry();
     let prev = message::mark(&first).unwrap().id;
     let mut group = c.benchmark_group("payload");
@@ -129,10 +79,10 @@ pub(crate) fn payloads(c: &mut Criterion) {
 fn live(source: &mut Source) -> Log {
     let mut log = Log::new(100);
     let wanted = log.wanted();
-    assert!(log.loaded(&room(), &Capped::default().read(wanted)));
+    assert!(log.loaded(&room("lobby"), &Capped::default().read(wanted)));
     // Beyond what a tail keeps.
     for _ in 0..2_000 {
-        assert!(log.deliver(&source.next(1)).grew);
+        assert!(log.deliver(&source.next()).grew);
     }
     log
 }
@@ -140,11 +90,11 @@ fn live(source: &mut Source) -> Log {
 pub(crate) fn gate(c: &mut Criterion) {
     let mut group = c.benchmark_group("gate");
     for count in [1, BATCH] {
-        let mut source = Source::new(&room());
+        let mut source = Source::new(&room("lobby"));
         let mut log = live(&mut source);
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(format!("payload of {count}"), |b| {
-            let payload = || source.next(count);
+            let payload = || source.batch(count);
             // One at a time: they fit in the order in which they are made.
             b.iter_batched(
                 payload,
@@ -157,7 +107,7 @@ pub(crate) fn gate(c: &mut Criterion) {
 }
 
 pub(crate) fn drain(c: &mut Criterion) {
-    let mut source = Source::new(&room());
+    let mut source = Source::new(&room("lobby"));
     let log = live(&mut source);
     let tail = log.tail();
     let newest = tail.head().unwrap().seq;

@@ -186,6 +186,10 @@ pub fn serve(app: Arc<App>, opened: Box<Opened>, counted: SocketCount) -> impl F
     }
 }
 
+#[expect(
+    clippy::boxed_local,
+    reason = "it is unpacked here, so that the caller's future holds a pointer and no arguments"
+)]
 fn begin(visitor: Box<(Arc<App>, Identity, Upgraded)>) -> impl Future<Output = (Session, Close)> {
     let (app, identity, upgraded) = *visitor;
     let metrics = app.hub.metrics().clone();

@@ -2,11 +2,10 @@
 
 use piazza::broker::Deliver;
 use piazza::broker::Draft;
-use piazza::broker::toll::Pays;
-use piazza::id::{MessageId, RoomId, UserId};
+use piazza::id::{MessageId, RoomId};
 
 use super::meter::measure;
-use super::node::{Client, Node, Source, body, room};
+use super::node::{Client, Node, Source, draft, room};
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 /// Messages that are delivered.
@@ -83,15 +82,7 @@ pub(crate) fn resume() {
 /// Fills a room's history; gives the first message's id.
 fn publish(node: &Node, room: &RoomId, text: usize) -> MessageId {
     let text = "x".repeat(text);
-    let draft = || Draft {
-        id: MessageId::random(),
-        former: Vec::new(),
-        user: UserId::parse("user-1").unwrap(),
-        client_id: None,
-        timestamp: 1_700_000_000_000,
-        body: body(room, &text),
-        pays: Pays::Nothing,
-    };
+    let draft = || draft(room, &text);
     let drafts: Vec<Draft> = std::iter::repeat_with(draft).take(96).collect();
     let appended = node.wait(node.hub.broker().append(room, &drafts, None, &node.hub));
     assert_eq!(appended.unwrap().outcomes.len(), drafts.len());

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use piazza::auth::{Identity, Verifier};
 use piazza::broker::payload;
-use piazza::broker::{self, Broker};
+use piazza::broker::toll::Pays;
+use piazza::broker::{self, Broker, Draft};
 use piazza::config::Config;
 use piazza::connection::Handler;
 use piazza::connection::refresh::Pass;
@@ -25,6 +26,8 @@ use tokio::runtime::Runtime;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Bytes that are copied for one write.
 const WRITE: usize = 64 * 1024;
+/// What somebody says.
+pub(crate) const TEXT: &str = "Good morning! Is the room free at ten?";
 /// Bytes of the answer to a join, at least.
 const JOINED: usize = 80;
 
@@ -238,6 +241,19 @@ pub(crate) fn body(room: &RoomId, text: &str) -> Vec<u8> {
     content.body()
 }
 
+/// A message of that text on its way into a room.
+pub(crate) fn draft(room: &RoomId, text: &str) -> Draft {
+    Draft {
+        id: MessageId::random(),
+        former: Vec::new(),
+        user: UserId::parse("user-1").unwrap(),
+        client_id: None,
+        timestamp: 1_700_000_000_000,
+        body: body(room, text),
+        pays: Pays::Nothing,
+    }
+}
+
 /// A broker's log of one room, as its payloads.
 pub(crate) struct Source {
     head: Option<Mark>,
@@ -248,17 +264,31 @@ impl Source {
     pub(crate) fn new(room: &RoomId) -> Source {
         Source {
             head: None,
-            body: body(room, "Good morning! Is the room free at ten?"),
+            body: body(room, TEXT),
         }
+    }
+
+    /// The next message as it is stored.
+    pub(crate) fn entry(&mut self) -> Vec<u8> {
+        let seq = self.head.map_or(Seq(1), |head| head.seq.next());
+        let mark = Mark {
+            seq,
+            id: MessageId::random(),
+        };
+        self.head = Some(mark);
+        message::entry(mark, &self.body)
+    }
+
+    /// The payload of an append of so many.
+    pub(crate) fn batch(&mut self, count: usize) -> Vec<u8> {
+        let prev = self.head.map(|head| head.id);
+        let entries: Vec<Vec<u8>> = (0..count).map(|_| self.entry()).collect();
+        payload::messages(prev, entries.iter().map(|entry| &entry[..]))
     }
 
     /// The next payload.
     pub(crate) fn next(&mut self) -> Vec<u8> {
-        let seq = self.head.map_or(Seq(1), |head| head.seq.next());
-        let id = MessageId::random();
-        let prev = self.head.replace(Mark { seq, id }).map(|head| head.id);
-        let entry = message::entry(Mark { seq, id }, &self.body);
-        payload::messages(prev, [&entry[..]].into_iter())
+        self.batch(1)
     }
 
     pub(crate) fn payloads(&mut self, count: usize) -> Vec<Vec<u8>> {

@@ -57,7 +57,7 @@ pub trait Handler: Outflow {
     fn has_work(&self) -> bool;
     /// Does a piece of it. A reason: the connection shall end.
     fn work(&mut self, out: &mut Vec<u8>) -> Option<Close>;
-    /// Registers who is woken, then gives (and clears) the bits.
+    /// Gives and clears the bits; where there are none, who is woken for the next ones is registered.
     fn dirty(&self, waker: &Waker) -> u64;
     /// Whether something that was asked for is still on its way.
     fn is_owed(&self) -> bool;
@@ -90,6 +90,8 @@ struct Connection<H> {
     clocks: Heartbeat,
     timer: Pin<Box<Sleep>>,
     full: bool,
+    /// Turns so far.
+    turns: usize,
     /// Whether it wasn't reading, by its own choice, at some time since the clocks were looked at.
     deaf: bool,
     /// An end that waits for what is owed, until then.
@@ -117,6 +119,7 @@ pub fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> impl Future<Ou
         clocks,
         timer,
         full: false,
+        turns: 0,
         deaf: false,
         ending: None,
     };
@@ -129,14 +132,13 @@ pub fn serve<H: Handler>(wire: Wire, handler: H, times: Times) -> impl Future<Ou
 
 impl<H: Handler> Connection<H> {
     async fn run(&mut self) -> Close {
-        let mut turns = 0;
         let mut more = match self.send() {
             Ok(more) => more,
             Err(close) => return close,
         };
         loop {
-            turns += 1;
-            if turns % TURNS == 0 {
+            self.turns = self.turns.wrapping_add(1);
+            if self.is_long() {
                 tokio::task::yield_now().await;
             }
             let ready = self.next(more).await;
@@ -160,16 +162,25 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// Everything is asked each time, so a room that always has something can't keep the socket's
-    /// input waiting, nor the other way round.
+    /// Whether it is time for the others.
+    fn is_long(&self) -> bool {
+        self.turns.is_multiple_of(TURNS)
+    }
+
+    /// Rooms and the socket are asked each time, so one that always has something can't keep the other waiting.
+    /// The timer is asked where they have nothing, as there will be no next time, and at times in any case.
     fn poll(&mut self, cx: &mut Context<'_>) -> Ready {
         let reads = self.reads();
         self.deaf |= !reads;
+        let bits = self.handler.dirty(cx.waker());
+        let readable = reads && (self.wire.has_input() || self.wire.poll_readable(cx).is_ready());
+        let writable = self.full && self.wire.poll_writable(cx).is_ready();
+        let busy = bits != 0 || readable || writable;
         Ready {
-            bits: self.handler.dirty(cx.waker()),
-            readable: reads && (self.wire.has_input() || self.wire.poll_readable(cx).is_ready()),
-            writable: self.full && self.wire.poll_writable(cx).is_ready(),
-            due: self.timer.as_mut().poll(cx).is_ready(),
+            bits,
+            readable,
+            writable,
+            due: (!busy || self.is_long()) && self.timer.as_mut().poll(cx).is_ready(),
         }
     }
 

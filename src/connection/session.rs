@@ -257,8 +257,7 @@ impl Handler for Session {
     }
 
     fn dirty(&self, waker: &Waker) -> u64 {
-        self.peer.register(waker);
-        self.peer.take_dirty()
+        self.peer.take_dirty(waker)
     }
 
     fn is_owed(&self) -> bool {
@@ -281,7 +280,7 @@ impl Handler for Session {
 impl Outflow for Session {
     fn fill(&mut self, out: &mut Vec<u8>, budget: usize) -> bool {
         self.full = false;
-        if self.todo.is_empty() {
+        if self.todo.is_empty() && self.todo.capacity() > 0 {
             // An idle connection holds no room for more.
             self.todo = VecDeque::new();
         }

@@ -241,10 +241,12 @@ impl Wire {
         }
         let mut input = take_input();
         let read = match self.stream.try_read(&mut input) {
-            Ok(0) => return Err(Close::ByPeer),
-            Ok(read) => read,
+            Ok(read @ 1..) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(Close::Broken),
+            ended => {
+                INPUT.set(input);
+                return Err(ended.map_or(Close::Broken, |_| Close::ByPeer));
+            }
         };
         let pipe = &mut self.pipe;
         (pipe.input, pipe.read, pipe.end) = (input, 0, read);
@@ -338,23 +340,27 @@ impl Wire {
     /// Writes what there is, until the socket is full or a turn's share is done.
     pub fn send(&mut self, outflow: &mut impl Outflow) -> Result<Sent, Close> {
         let mut output = OUTPUT.take();
-        let mut took = false;
-        let mut sent = Sent::More;
-        for _ in 0..WRITES_A_TURN {
-            sent = self.send_once(outflow, &mut output)?;
-            match sent {
-                Sent::More => took = true,
-                Sent::Blocked(some) => sent = Sent::Blocked(took || some),
-                Sent::All => {}
-            }
-            if sent != Sent::More {
-                break;
-            }
-        }
+        let sent = self.send_through(&mut output, outflow);
         if output.capacity() <= KEPT_OUTPUT {
             OUTPUT.set(output);
         }
-        Ok(sent)
+        sent
+    }
+
+    fn send_through(
+        &mut self,
+        output: &mut Vec<u8>,
+        outflow: &mut impl Outflow,
+    ) -> Result<Sent, Close> {
+        let mut took = false;
+        for _ in 0..WRITES_A_TURN {
+            match self.send_once(outflow, output)? {
+                Sent::More => took = true,
+                Sent::Blocked(some) => return Ok(Sent::Blocked(took || some)),
+                Sent::All => return Ok(Sent::All),
+            }
+        }
+        Ok(Sent::More)
     }
 
     fn send_once(

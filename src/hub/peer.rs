@@ -98,18 +98,24 @@ impl Peer {
     }
 
     /// What there is to look at since the last call. The bits are cleared before anything is looked
-    /// at: what comes in between sets them again, and wakes again.
-    pub fn take_dirty(&self) -> u64 {
+    /// at: what comes in between sets them again, and wakes again. Where there is nothing, who is to be woken
+    /// is registered first: what came before that is seen, and what comes after it wakes.
+    pub fn take_dirty(&self, waker: &Waker) -> u64 {
+        if !self.is_dirty() {
+            self.waker.register(waker);
+            if !self.is_dirty() {
+                return 0;
+            }
+        }
         self.dirty.swap(0, Ordering::AcqRel)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire) != 0
     }
 
     /// Takes the notes.
     pub fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Registers who is woken; then [`Peer::take_dirty`] must be looked at once more.
-    pub fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
     }
 }

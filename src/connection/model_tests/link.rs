@@ -2,6 +2,7 @@
 //! Questions are asked as the session asks them.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use slab::Slab;
 
@@ -283,7 +284,7 @@ impl Link {
     }
 
     fn woken(&mut self, nodes: &mut [Node]) {
-        let bits = self.peer.take_dirty();
+        let bits = self.peer.take_dirty(Waker::noop());
         self.cursors.bits |= bits & !NOTES;
         if bits & NOTES == 0 {
             return;
@@ -430,7 +431,7 @@ impl Link {
 
     /// Whether it has something to do, or was woken.
     pub(super) fn is_busy(&self) -> bool {
-        let bits = self.peer.take_dirty();
+        let bits = self.peer.take_dirty(Waker::noop());
         self.peer.mark(bits);
         bits != 0 || self.more || !self.replies.is_empty()
     }

@@ -8,6 +8,8 @@
 //! The bytes in the history, on the channel and to the client are these same bytes. Since id and place
 //! come first and in this order, they are found without parsing JSON, here and in the Lua scripts.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use crate::id::{Mark, MessageId, RoomId, Seq, ShortId, UserId};
@@ -64,7 +66,8 @@ pub fn put_entry(out: &mut Vec<u8>, mark: Mark, body: &[u8]) {
     out.extend_from_slice(BEFORE_ID);
     out.extend_from_slice(mark.id.as_str().as_bytes());
     out.extend_from_slice(BEFORE_SEQ);
-    out.extend_from_slice(mark.seq.to_string().as_bytes());
+    // A vector takes all bytes.
+    let _ = write!(out, "{}", mark.seq);
     out.extend_from_slice(body);
 }
 

@@ -44,6 +44,9 @@ use crate::protocol::message;
 const EVENTS: usize = 1_024;
 /// Events that go in one call.
 const EVENTS_A_CALL: usize = 64;
+/// Most calls of scripts have no more arguments, and no more bytes of them: no buffer grows while one is made.
+const USUAL_ARGUMENTS: usize = 24;
+const USUAL_BYTES: usize = 2_048;
 
 /// This node's way to Redis. All methods may be called from any task.
 pub struct Redis {
@@ -235,8 +238,8 @@ impl Shared {
         fill: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
         let by = |verb: &str, script: &str| {
-            let mut call = redis::cmd(verb);
-            call.arg(script);
+            let mut call = Cmd::with_capacity(USUAL_ARGUMENTS, USUAL_BYTES);
+            call.arg(verb).arg(script);
             fill(&mut call);
             call
         };

@@ -125,19 +125,18 @@ impl<'a> Entering<'a> {
     }
 
     /// The connect was counted over all nodes: this node's window keeps in step with theirs.
-    fn keep_in_step(&mut self, entry: &Entry) {
+    fn keep_in_step(&self, entry: &Entry) {
         if let Some(left) = entry.left {
             let (closed, now) = (entry.verdict == Verdict::TooFast, Instant::now());
             let connects = &self.inner.connects;
             connects.told(self.source, left, closed, now.into_std());
-            self.uncounted = false;
         }
     }
 
     /// Asks the broker, where it can be reached and answers in time. Of places it is asked in the name of this
     /// node's incarnation; without one they are this node's own matter, and are told later. The numbers are the
     /// question's until it is answered: who gives up waiting leaves them to it.
-    async fn ask(&self, wanted: &Wanted, sent: OnTheWay) -> Option<(Entry, OnTheWay)> {
+    async fn ask(&mut self, wanted: &Wanted, sent: OnTheWay) -> Option<(Entry, OnTheWay)> {
         // Read after the numbers were drawn: should it end now, all that were drawn until then are told anew.
         let own = if wanted.is_empty() {
             None
@@ -147,8 +146,10 @@ impl<'a> Entering<'a> {
         if own.is_none() && !self.uncounted {
             return None;
         }
+        // Counted once, whether or not the answer comes in time.
+        let uncounted = std::mem::take(&mut self.uncounted);
         let (question, answer) = Question::new(
-            self.uncounted.then_some(self.source),
+            uncounted.then_some(self.source),
             own.map(|own| (own, wanted.clone())),
             self.full.clone(),
             sent,

@@ -8,6 +8,7 @@
 //! was told has come back; decided under the room's lock, so whatever comes at the same time
 //! either is seen or starts another task.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -249,12 +250,18 @@ async fn run(hub: Hub, room: Arc<Room>) {
             Step::Rest => return,
             Step::Wait => Ok(()),
             Step::Read => {
-                let _turn = hub.turn().await;
-                room.read_roster(&hub).await
+                let read = async {
+                    let _turn = hub.turn().await;
+                    room.read_roster(&hub).await
+                };
+                while_spreading_news(&room, read).await
             }
             Step::Tell(changes) => {
-                let _turn = hub.turn().await;
-                room.tell(&hub, own, changes).await
+                let tell = async {
+                    let _turn = hub.turn().await;
+                    room.tell(&hub, own, changes).await
+                };
+                while_spreading_news(&room, tell).await
             }
         };
         if outcome.is_ok() {
@@ -263,6 +270,17 @@ async fn run(hub: Hub, room: Arc<Room>) {
         } else {
             rest(&hub, &room, pause).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Makes a call. News of this node's own members doesn't wait for a broker that hangs.
+async fn while_spreading_news<T>(room: &Room, call: impl Future<Output = T>) -> T {
+    let mut call = pin!(call);
+    loop {
+        match tokio::time::timeout(SPACING, &mut call).await {
+            Ok(outcome) => return outcome,
+            Err(_) => room.spread_news(),
         }
     }
 }

@@ -71,8 +71,8 @@ enum Step {
 pub(super) struct Cursors {
     /// The bits of rooms that have something, or may.
     pub(super) bits: u64,
-    /// The bit that the last fill began with.
-    first: u32,
+    /// Fills so far; it may begin anew.
+    fills: u32,
     /// From a fill to its settlement.
     chunks: Vec<Chunk>,
     /// Slots that need messages from before the tail.
@@ -92,15 +92,16 @@ impl Cursors {
             self.chunks = CHUNKS.take();
         }
         let origin = out.len();
-        // Each fill begins with another room, so that one that fills every write can't starve the others.
-        self.first = (self.first + 1) % ROOM_BITS as u32;
-        let mut bits = self.bits.rotate_right(self.first);
+        // Each fill begins with another bit, and a bit, when all have been the first, with another one of its rooms:
+        // so one that fills every write can't starve the others.
+        self.fills = self.fills.wrapping_add(1);
+        let (round, first) = (self.fills / ROOM_BITS as u32, self.fills % ROOM_BITS as u32);
+        let mut bits = self.bits.rotate_right(first);
         while bits != 0 {
-            let bit = ((bits.trailing_zeros() + self.first) % 64) as usize;
+            let bit = ((bits.trailing_zeros() + first) % 64) as usize;
             bits &= bits - 1;
-            // Rooms share a bit every ROOM_BITS slots, so a connection looks at few that have nothing.
             let mut drained = true;
-            for slot in (bit..lanes.capacity()).step_by(ROOM_BITS) {
+            for slot in slots_of(bit, lanes.capacity(), round as usize) {
                 let Some(lane) = lanes.get_mut(slot) else {
                     continue;
                 };
@@ -293,6 +294,15 @@ fn is_elsewhere(slice: &Slice, seq: Seq) -> bool {
     (slice.oldest <= seq && after) || (before && slice.head.is_some_and(|head| head.seq >= seq))
 }
 
+/// The slots of the rooms that have that bit, beginning with another one in each round: rooms share a bit every
+/// `ROOM_BITS` slots, so a connection looks at few that have nothing.
+fn slots_of(bit: usize, slots: usize, round: usize) -> impl Iterator<Item = usize> {
+    let count = slots.saturating_sub(bit).div_ceil(ROOM_BITS);
+    let first = if count > 1 { round % count } else { 0 };
+    let nth = (first..count).chain(0..first);
+    nth.map(move |nth| bit + nth * ROOM_BITS)
+}
+
 /// Copies about `budget` bytes of what comes next for a member.
 fn copy(room: &Room, member: &mut Member, budget: usize, out: &mut Vec<u8>) -> Step {
     match &mut member.position {
@@ -361,5 +371,20 @@ fn position_after(room: &Room, slice: &Arc<Slice>, next: Seq) -> Position {
             slice: slice.clone(),
         },
         Place::Behind(next) => Position::Behind { next, asked: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_that_share_a_bit_take_turns_at_being_the_first() {
+        let slots = |round| slots_of(2, 3 * ROOM_BITS, round).collect::<Vec<_>>();
+        assert_eq!(slots(0), [2, 65, 128]);
+        assert_eq!(slots(1), [65, 128, 2]);
+        assert_eq!(slots(5), [128, 2, 65]);
+        assert_eq!(slots_of(4, 4, 1).count(), 0);
+        assert_eq!(slots_of(3, 4, 7).collect::<Vec<_>>(), [3]);
     }
 }

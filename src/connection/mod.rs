@@ -43,7 +43,7 @@ use crate::protocol::frame;
 /// With more replies than that unwritten, in bytes, a connection isn't read from.
 const MAX_UNWRITTEN: usize = 64 * 1024;
 /// Turns without a wait; then others have theirs.
-const TURNS: usize = 16;
+const TURNS: u8 = 16;
 
 /// What a connection is for: a [`session::Session`], or an echo to judge the wire by.
 pub trait Handler: Outflow {
@@ -90,8 +90,8 @@ struct Connection<H> {
     clocks: Heartbeat,
     timer: Pin<Box<Sleep>>,
     full: bool,
-    /// Turns so far.
-    turns: usize,
+    /// Turns so far; it may begin anew.
+    turns: u8,
     /// Whether it wasn't reading, by its own choice, at some time since the clocks were looked at.
     deaf: bool,
     /// An end that waits for what is owed, until then.

@@ -74,7 +74,9 @@ struct Pipe {
     input: Vec<u8>,
     read: usize,
     end: usize,
+    /// Replies wait in `replies[gone..]`.
     replies: Vec<u8>,
+    gone: usize,
 }
 
 impl Pipe {
@@ -86,15 +88,25 @@ impl Pipe {
         &mut self.replies
     }
 
-    /// Drops the first replies, which the socket took. An idle connection holds no buffer of them: it goes to
-    /// the thread's next one.
+    /// Replies that the socket hasn't taken.
+    fn unwritten(&self) -> &[u8] {
+        self.replies.get(self.gone..).unwrap_or_default()
+    }
+
+    /// Drops the first replies, which the socket took. Those behind them are moved only when they are the fewer: a
+    /// long one goes out in many writes. An idle connection holds no buffer of them: it goes to the thread's next one.
     fn drop_replies(&mut self, count: usize) {
-        self.replies.drain(..count);
-        if self.replies.is_empty() {
-            let buffer = std::mem::take(&mut self.replies);
+        self.gone += count;
+        if self.gone == self.replies.len() {
+            self.gone = 0;
+            let mut buffer = std::mem::take(&mut self.replies);
             if (1..=KEPT_REPLIES).contains(&buffer.capacity()) {
+                buffer.clear();
                 REPLIES.set(buffer);
             }
+        } else if self.gone > self.replies.len() / 2 {
+            self.replies.drain(..self.gone);
+            self.gone = 0;
         }
     }
 
@@ -209,7 +221,7 @@ impl Wire {
 
     /// Bytes of replies that are not written yet.
     pub fn unwritten(&self) -> usize {
-        self.pipe.replies.len()
+        self.pipe.unwritten().len()
     }
 
     /// Whether there is input that was read from the socket and not looked at.
@@ -370,7 +382,7 @@ impl Wire {
     ) -> Result<Sent, Close> {
         output.clear();
         output.extend_from_slice(&self.rest);
-        let replies = &self.pipe.replies;
+        let replies = self.pipe.unwritten();
         let (now, later) = replies.split_at(replies.len().min(WRITE));
         output.extend_from_slice(now);
         let own = output.len();
@@ -420,7 +432,7 @@ impl Wire {
     /// Counts the frames with data of which the socket took the first byte: a few nanoseconds a frame
     /// over bytes that were just copied, one atomic a write.
     fn count(&mut self, output: &[u8], own: usize, taken: usize) {
-        let replies = &self.pipe.replies;
+        let replies = self.pipe.unwritten();
         let mut frames = 0;
         let mut at = self.begun;
         while at < taken {
@@ -474,5 +486,28 @@ fn why(error: &Error) -> Close {
         Error::Capacity(_) => Close::TooBig,
         Error::Protocol(_) => Close::Protocol,
         _ => Close::Broken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_leave_in_pieces_and_in_order() {
+        let mut pipe = Pipe::default();
+        pipe.replies().extend_from_slice(b"abcdefgh");
+        let mut left = Vec::new();
+        for count in [1, 2, 3, 0, 2, 4] {
+            left.extend_from_slice(&pipe.unwritten()[..count]);
+            pipe.drop_replies(count);
+            // What comes meanwhile goes behind.
+            pipe.replies()
+                .extend_from_slice(if count == 1 { b"ijkl" } else { b"" });
+        }
+        assert_eq!(left, b"abcdefghijkl");
+        assert!(pipe.unwritten().is_empty());
+        pipe.replies().push(b'm');
+        assert_eq!(pipe.unwritten(), b"m");
     }
 }

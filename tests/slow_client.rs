@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -307,4 +308,54 @@ async fn who_takes_a_little_now_and_then_stays() {
     let end = last.say(ROOM, "the last").await["seq"].as_u64();
     let (_tell_end, end) = watch::channel(end);
     within(4 * SOON, "the end", slow.read_to(&end)).await;
+}
+
+/// It asks in many rooms for more than it takes: what is read for its questions isn't piled up for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_much_and_takes_nothing_holds_little_memory() {
+    const ROOMS: usize = 60;
+    const SAID: usize = 300;
+    let redis = Redis::start().await;
+    let node = Node::on_with(&redis, &[("MESSAGE_HISTORY_LIMIT", "1000")]).await;
+    let room = |n: usize| format!("r{n}");
+    let mut ada = Client::of(&node, "ada").await;
+    for n in 0..ROOMS {
+        ada.join(&room(n)).await;
+        let payload = json!({"roomId": room(n), "text": "x".repeat(1_000)});
+        let said = json!({"type": "message", "payload": payload}).to_string();
+        ada.send_all(std::iter::repeat_n(said, SAID)).await;
+        for _ in 0..SAID {
+            ada.expect("ack").await;
+        }
+        ada.leave(&room(n)).await;
+        ada.forget();
+    }
+    let mut raw = Raw::open_with_buffer(node.addr, &token("slow"), Some(16 * 1024)).await;
+    for n in 0..ROOMS {
+        let join = json!({"type": "join", "payload": {"roomId": room(n), "limit": 1}});
+        raw.send_json(&join).await;
+        raw.expect("history").await;
+    }
+    // What the rooms' sweep and the kept reads of others leave is gone by then.
+    let settled = Duration::from_secs(8);
+    tokio::time::sleep(settled).await;
+    let before = node.anonymous_memory();
+    for n in 0..ROOMS {
+        // Sixty pages of a few messages each, for which the whole of a room must be read.
+        let page = json!({"roomId": room(n), "before": 80, "limit": 80});
+        let ask = json!({"type": "history", "payload": page});
+        raw.send_json(&ask).await;
+    }
+    tokio::time::sleep(settled).await;
+    let more = node.anonymous_memory().saturating_sub(before);
+    println!("{} KiB more", more >> 10);
+    assert!(more < MEMORY, "{more} bytes more");
+    let mut answered = HashSet::new();
+    for _ in 0..ROOMS {
+        let page = raw.expect("history").await;
+        let messages = page["messages"].as_array().map(Vec::len);
+        assert_eq!(messages, Some(79), "{}", page["roomId"]);
+        answered.insert(page["roomId"].to_string());
+    }
+    assert_eq!(answered.len(), ROOMS);
 }

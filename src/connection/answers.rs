@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::lane::{Ask, Asking, Lane, Member};
 use super::outflow::Position;
 use super::refresh::not_granted;
-use super::session::{Session, Todo};
+use super::session::{MAX_READS, Session, Todo};
 use crate::broker::{Outcome, Unavailable};
 use crate::history::Slice;
 use crate::hub::catchup::{Past, Reason};
@@ -66,9 +66,14 @@ impl Session {
                 (lane.catching_up, self.catching_up) = (true, true);
                 self.cursors.bits |= bit(slot);
             }
+            Asked::Needs(_) if self.reads >= MAX_READS => {
+                lane.asking = Some(Box::new(asking));
+                lane.read_later = true;
+            }
             Asked::Needs(from) if asking.tries < MAX_TRIES => {
                 asking.tries += 1;
                 lane.asking = Some(Box::new(asking));
+                self.reads += 1;
                 let room = lane.room.clone();
                 room.read_past(&self.hub, from, self.reader(slot, Reason::Question));
             }
@@ -171,24 +176,43 @@ impl Session {
         }
     }
 
-    pub(super) fn past(&mut self, past: &Past, out: &mut Vec<u8>) {
-        let slot = past.slot;
-        // The lane it was asked for may be gone, and its slot another room's.
-        let lane = self.lanes.get_mut(slot);
-        let Some(lane) = lane.filter(|lane| Arc::ptr_eq(&lane.room, &past.room)) else {
-            return;
-        };
-        match (past.reason, &past.read) {
-            (Reason::Cursor, read) => {
-                // What is read for a socket that is full isn't kept for it: it is asked for again.
-                let slice = read.as_ref().ok().filter(|_| !self.full);
-                if let Some(member) = &mut lane.member {
-                    member.take_past(slice);
-                    self.cursors.bits |= bit(slot);
-                }
+    /// The lane that older messages were read for. It may be gone, and its slot another room's.
+    fn lane_of_past(&mut self, past: &Past) -> Option<&mut Lane> {
+        let lane = self.lanes.get_mut(past.slot);
+        lane.filter(|lane| Arc::ptr_eq(&lane.room, &past.room))
+    }
+
+    /// Gives a cursor what was read for it.
+    pub(super) fn feed(&mut self, past: &Past) {
+        // What is read for a socket that is full isn't kept for it: it is asked for again.
+        let slice = past.read.as_ref().ok().filter(|_| !self.full);
+        let lane = self.lane_of_past(past);
+        if let Some(member) = lane.and_then(|lane| lane.member.as_mut()) {
+            member.take_past(slice);
+            self.cursors.bits |= bit(past.slot);
+        }
+    }
+
+    /// Answers a question with what was read for it; then the next one may be read for.
+    pub(super) fn answer_past(&mut self, past: &Past, out: &mut Vec<u8>) {
+        self.reads = self.reads.saturating_sub(1);
+        if self.lane_of_past(past).is_some() {
+            match &past.read {
+                Ok(slice) => self.take_up(past.slot, Some(slice), out),
+                Err(Unavailable) => self.give_up(past.slot, out),
             }
-            (Reason::Question, Ok(slice)) => self.take_up(slot, Some(slice), out),
-            (Reason::Question, Err(Unavailable)) => self.give_up(slot, out),
+        }
+        self.read_next();
+    }
+
+    /// Takes up a question that waits for its turn to be read for. Called whenever a read has ended, and when such a
+    /// question was taken up, whether it then needed a read or not: so as long as one waits, there is a read on its
+    /// way or a question to be taken up, and none waits for ever.
+    pub(super) fn read_next(&mut self) {
+        let mut later = self.lanes.iter_mut().filter(|(_, lane)| lane.read_later);
+        if let Some((slot, lane)) = later.next().filter(|_| self.reads < MAX_READS) {
+            lane.read_later = false;
+            self.todo.push_back(Todo::Ask(slot));
         }
     }
 

@@ -30,6 +30,10 @@ use crate::protocol::request::{self, Limits, Parsed};
 const MAX_OUTSTANDING: usize = 256;
 const MAX_OUTSTANDING_BYTES: usize = 64 * 1024;
 
+/// Questions of one connection for which older messages are read at once: what was read lies here until the
+/// answer may be put, and that may be the whole history of a room.
+pub(super) const MAX_READS: u8 = 4;
+
 /// Bounds that the configuration sets, of all connections together.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -74,6 +78,8 @@ pub struct Session {
     pub(super) todo: VecDeque<Todo>,
     /// Whether some lane's question waits until its member has caught up.
     pub(super) catching_up: bool,
+    /// Reads for questions that were asked for and whose outcome wasn't looked at yet.
+    pub(super) reads: u8,
     /// Whether the socket didn't take all of the last fill.
     pub(super) full: bool,
     /// The node sends it to another one: its user is expected there, and doesn't leave.
@@ -90,7 +96,7 @@ pub(super) enum Todo {
     GoOn(usize),
     /// A request, with its weight, whose lane is gone.
     Request(Parsed, usize),
-    /// The member in that slot has caught up: ask its question.
+    /// The member in that slot has caught up, or it is its turn to be read for: ask its question.
     Ask(usize),
     /// It was put out of that room, which its new token doesn't grant.
     Withdrawn(RoomId),
@@ -112,6 +118,7 @@ impl Session {
             cursors: Cursors::default(),
             todo: VecDeque::new(),
             catching_up: false,
+            reads: 0,
             full: false,
             told_to_leave: false,
             outstanding: 0,
@@ -226,6 +233,8 @@ impl Handler for Session {
                         close = close.or(Some(why));
                     }
                     Note::Said(_) if self.said_waiting() >= MAX_SAID => {}
+                    // It puts no reply, so it needn't wait until others have left.
+                    Note::Past(past) if past.reason == Reason::Cursor => self.feed(&past),
                     note => self.todo.push_back(Todo::Note(note)),
                 }
             }
@@ -240,13 +249,16 @@ impl Handler for Session {
     fn work(&mut self, out: &mut Vec<u8>) -> Option<Close> {
         match self.todo.pop_front()? {
             Todo::Note(Note::Opened(slot, outcome)) => self.opened(slot, outcome, out),
-            Todo::Note(Note::Past(past)) => self.past(&past, out),
+            Todo::Note(Note::Past(past)) => self.answer_past(&past, out),
             Todo::Note(Note::Sent(receipt)) => return self.sent(&receipt, out),
             Todo::Note(Note::Judged(outcome)) => self.judged(*outcome, out),
             Todo::Note(Note::Said(frame)) => out.extend_from_slice(&frame),
             Todo::Note(Note::Close(why)) => return Some(why),
             Todo::GoOn(slot) => self.go_on(slot, out),
-            Todo::Ask(slot) => self.take_up(slot, None, out),
+            Todo::Ask(slot) => {
+                self.take_up(slot, None, out);
+                self.read_next();
+            }
             Todo::Withdrawn(room) => self.refuse(&not_granted(&room), None, out),
             Todo::Request(parsed, weight) => {
                 self.settle_one(weight);

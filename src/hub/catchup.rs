@@ -3,6 +3,7 @@
 //! is asked for answers all of them. A cursor is fed a part at a time, as much as its socket may take:
 //! a slow one must not make the node hold, and read again and again, all that it hasn't read.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use crate::id::Seq;
 
 /// Messages that are read at once where only cursors wait.
 const PART: usize = 256;
-/// How long what was read for a question is kept for others, where it isn't larger than so many bytes.
+/// How long what was read for a question is kept for others, where it isn't larger than so many bytes, and
+/// all that is kept in all rooms isn't, either.
 const KEPT: Duration = Duration::from_secs(3);
 const KEPT_BYTES: usize = 4 << 20;
+const KEPT_IN_ALL: usize = 64 << 20;
 /// After a read that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -102,21 +105,33 @@ pub(crate) fn take_next(
 }
 
 /// Keeps what was read for those who come back at the same time.
-fn keep(room: &Arc<Room>, slice: &Arc<Slice>) {
+fn keep(hub: &Hub, room: &Arc<Room>, slice: &Arc<Slice>) {
     let bytes: usize = slice
         .messages
         .iter()
         .map(|(_, message)| message.len())
         .sum();
-    if bytes > KEPT_BYTES {
+    if bytes > KEPT_BYTES || !hub.may_keep(bytes) {
         return;
     }
     room.keep(slice);
-    let (room, slice) = (room.clone(), slice.clone());
+    let (hub, room, slice) = (hub.clone(), room.clone(), slice.clone());
     tokio::spawn(async move {
         tokio::time::sleep(KEPT).await;
         room.let_go_of(&slice);
+        drop(slice);
+        hub.inner.kept.fetch_sub(bytes, Ordering::Relaxed);
     });
+}
+
+impl Hub {
+    /// Whether so many bytes more may be kept; then they count.
+    fn may_keep(&self, bytes: usize) -> bool {
+        let within = |kept: usize| (kept + bytes <= KEPT_IN_ALL).then_some(kept + bytes);
+        let kept = &self.inner.kept;
+        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .is_ok()
+    }
 }
 
 async fn run(hub: Hub, room: Arc<Room>) {
@@ -133,7 +148,7 @@ async fn run(hub: Hub, room: Arc<Room>) {
         }
         let asks = |(_, reader): &(Seq, Reader)| reader.reason == Reason::Question;
         if let (Ok(slice), true) = (&read, readers.iter().any(asks)) {
-            keep(&room, slice);
+            keep(&hub, &room, slice);
         }
         for (_, Reader { peer, slot, reason }) in readers {
             let (room, read) = (room.clone(), read.clone());

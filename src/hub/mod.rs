@@ -83,6 +83,8 @@ struct Inner {
     anew: watch::Sender<u64>,
     loads: Semaphore,
     looks: Semaphore,
+    /// Bytes that were read for questions and are kept for others, in all rooms.
+    kept: AtomicUsize,
     /// Rooms opened so far: spreads their comparisons over the minute.
     opened: AtomicUsize,
 }
@@ -118,6 +120,7 @@ impl Hub {
                 anew: watch::Sender::new(0),
                 loads: Semaphore::new(LOADS),
                 looks: Semaphore::new(LOOKS),
+                kept: AtomicUsize::new(0),
                 opened: AtomicUsize::new(0),
             }),
         }

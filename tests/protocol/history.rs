@@ -15,6 +15,7 @@ on_both_brokers! {
     resuming_from_another_history_starts_afresh,
     resuming_from_what_was_trimmed_starts_afresh,
     resuming_with_nothing,
+    questions_in_many_rooms_at_once_are_all_answered,
 }
 
 /// A room where `1`, `2`, … were said; the acks' payloads.
@@ -261,4 +262,52 @@ async fn resuming_with_nothing(broker: Broker) {
         "the first message is gone: {resumed}"
     );
     assert_eq!(texts(&resumed), ["11"]);
+}
+
+/// Each needs older messages than a node has at hand, and more of them wait than are read for at once.
+async fn questions_in_many_rooms_at_once_are_all_answered(broker: Broker) {
+    const ROOMS: usize = 12;
+    const SAID: usize = 300;
+    let node = broker.node_with(&[("MESSAGE_HISTORY_LIMIT", "1000")]).await;
+    let mut ada = Client::of(&node, "ada").await;
+    let mut first = Vec::new();
+    for room in 0..ROOMS {
+        let room = format!("r{room}");
+        ada.join(&room).await;
+        let long = "x".repeat(1_000);
+        let said =
+            json!({"type": "message", "payload": {"roomId": room, "text": long}}).to_string();
+        ada.send_all(std::iter::repeat_n(said, SAID)).await;
+        first.push(ada.expect("ack").await);
+        for _ in 1..SAID {
+            ada.expect("ack").await;
+        }
+        ada.leave(&room).await;
+        ada.forget();
+    }
+    let mut ben = Client::of(&node, "ben").await;
+    let requests = (0..ROOMS).flat_map(|room| {
+        let since = json!({"seq": 1, "id": first[room]["messageId"]});
+        let room = format!("r{room}");
+        let page = json!({"roomId": room, "before": 4, "limit": 2});
+        [
+            json!({"type": "join", "payload": {"roomId": room, "since": since}}).to_string(),
+            json!({"type": "history", "payload": page}).to_string(),
+        ]
+    });
+    ben.send_all(requests).await;
+    let mut answers = vec![Vec::new(); ROOMS];
+    for _ in 0..2 * ROOMS {
+        let page = ben.expect("history").await;
+        let room = page["roomId"]
+            .as_str()
+            .and_then(|room| room[1..].parse().ok());
+        let room: usize = room.expect("a room of the test");
+        let places = page["messages"].as_array().expect("messages").iter();
+        let places = places.map(|message| message["payload"]["seq"].as_u64().expect("a place"));
+        answers[room].push((page["recovered"].clone(), places.collect::<Vec<_>>()));
+    }
+    let resumed = (json!(true), (2..=SAID as u64).collect());
+    let answered = vec![resumed, (Value::Null, vec![2, 3])];
+    assert_eq!(answers, vec![answered; ROOMS]);
 }

@@ -130,7 +130,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options, floor: f64)
             each(spent.redis, quiet.spent.redis)
         ),
         format!("{floor:.0}"),
-        spent.busy(),
+        bench.report.busy(&spent),
         unrecovered.to_string(),
         format!(
             "{} / {}",

@@ -105,7 +105,7 @@ fn open_on(bench: &mut Bench<'_>, title: &str, stack: &Stack, rate: f64) -> Resu
         thousands(messages / spent.seconds),
         thousands(deliveries / spent.seconds),
         spread(&latencies),
-        spent.busy(),
+        bench.report.busy(&spent),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
@@ -147,10 +147,10 @@ fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> 
     drop(stack);
     let order = Order {
         in_flight: 1,
-        batches: &[1],
-        ..Order::like(&shape, measured.frame_bytes, bench.options)
+        batch: 1,
+        ..Order::like(&shape, &measured, bench.options)
     };
-    let floor = floor::measure(&order, &bench.machine)?[0];
+    let floor = floor::measure(&order, &bench.machine)?;
     let cost = measured.cost();
     let row = [
         format!("{}, room of {}", broker.name(), thousands(members as f64)),

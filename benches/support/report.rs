@@ -118,6 +118,20 @@ impl Display for Report {
     }
 }
 
+/// The median of ratios, and the least and the most.
+pub(crate) fn median_and_range(ratios: impl Iterator<Item = f64>) -> String {
+    let mut ratios: Vec<f64> = ratios.collect();
+    ratios.sort_by(f64::total_cmp);
+    match ratios[..] {
+        [] => "–".to_owned(),
+        [least, .., most] => {
+            let median = ratios[ratios.len() / 2];
+            format!("{median:.2} ({least:.2} to {most:.2})")
+        }
+        [only] => format!("{only:.2}"),
+    }
+}
+
 /// In milliseconds, with two decimals where that says something.
 pub(crate) fn milliseconds(time: Duration) -> String {
     let milliseconds = time.as_secs_f64() * 1e3;

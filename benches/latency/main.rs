@@ -141,7 +141,7 @@ fn lone(bench: &mut Bench<'_>) -> Result<()> {
 }
 
 /// Server and floor in turns, so that what disturbs one disturbs the other; the line is that of the turn with
-/// the median ratio.
+/// the median ratio, except for the latencies, which are those of all.
 fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> {
     let shape = Shape {
         window: 1,
@@ -166,7 +166,7 @@ fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> 
         format!("{floor:.2}"),
         range,
         measured.redis_cost(),
-        spread(&measured.latencies),
+        spread(&merged(turns.iter().map(|(measured, _)| measured))),
         bench.report.busy(&measured.spent),
         bench.report.judged(faults),
     ];
@@ -181,7 +181,7 @@ fn lone_turn(
     stack: &Stack,
     load: &mut Load<'_>,
 ) -> Result<(Measured, f64)> {
-    let time = bench.options.time() / 4;
+    let time = (bench.options.time() / 8).max(Duration::from_millis(250));
     // what the floor before has cooled down
     load.run(time.min(Duration::from_millis(200)))?;
     let measured = load.measure_with(time, stack, &mut |load, time| load.run(time))?;
@@ -193,6 +193,15 @@ fn lone_turn(
         ..Order::like(shape, &measured, bench.options)
     };
     Ok((measured, floor::measure(&order, &bench.machine)?))
+}
+
+/// The latencies of several turns.
+fn merged<'a>(turns: impl IntoIterator<Item = &'a Measured>) -> Histogram {
+    let mut all = Histogram::new();
+    for turn in turns {
+        all.merge(&turn.latencies);
+    }
+    all
 }
 
 /// The figures of [`SPREAD`].

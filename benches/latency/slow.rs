@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::support::chat::{self, Event};
 use crate::support::clients::{Arrival, PATIENCE};
-use crate::support::histogram::Histogram;
 use crate::support::ledger::Faults;
 use crate::support::load::{Load, Measured};
 use crate::support::options::Common;
@@ -19,7 +18,7 @@ use crate::support::shape::Shape;
 use crate::support::stack::{Broker, Stack};
 use crate::support::usage::Spent;
 use crate::support::{Bench, Result};
-use crate::{OPEN_WINDOW, SPREAD, spread};
+use crate::{OPEN_WINDOW, SPREAD, merged, spread};
 
 const ROOMS: usize = 10;
 const MEMBERS: usize = 40;
@@ -251,12 +250,6 @@ fn take_turns(
         watchers.catch_up(load)?;
     }
     Ok(turns)
-}
-
-fn merged(turns: &[Measured]) -> Histogram {
-    let mut all = Histogram::new();
-    turns.iter().for_each(|turn| all.merge(&turn.latencies));
-    all
 }
 
 /// How much longer the 99th percentile was with slow readers than in the turn before.

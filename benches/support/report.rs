@@ -13,7 +13,7 @@ const DISTURBED: f64 = 0.1;
 /// Collects the tables of a bench.
 pub(crate) struct Report {
     text: String,
-    /// Lines of the present table during which others took much, and how much.
+    /// Lines of the present table during which others took much, and how much of a core.
     disturbed: Vec<String>,
     /// Others' share of the line that comes next.
     others: f64,

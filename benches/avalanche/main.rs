@@ -5,7 +5,10 @@
 //! `cargo bench --bench avalanche -- --help` lists the options. In each room of 20 the publisher and one
 //! member more stay; the load is an open loop. The CPU of a comeback is what server and Redis took until
 //! the last one was back, the ends of the old connections included, less what the load alone takes in
-//! that time. The floor is what a connect and a join take of a server that only answers.
+//! that time: a comeback's cost is that of the handshake and the join, of the old connection's end, and of
+//! the replay of what was missed. The floor is what a connect and a join take of a server that only answers.
+//!
+//! One thread is all clients: while it makes handshakes it reads nobody, so its own work is in the others' p99.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -74,6 +77,10 @@ fn main() -> ExitCode {
         for broker in bench.brokers("rooms") {
             measure(bench, broker, &options, floor)?;
         }
+        bench.report.note(
+            "A comeback's CPU includes the end of the old connection and the replay; the floor is a connect and a \
+             join alone. The others' p99 includes the load's own work: one thread is all clients.",
+        );
         Ok(())
     })
 }
@@ -130,7 +137,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options, floor: f64)
             each(spent.redis, quiet.spent.redis)
         ),
         format!("{floor:.0}"),
-        spent.busy(),
+        bench.report.busy(&spent),
         unrecovered.to_string(),
         format!(
             "{} / {}",

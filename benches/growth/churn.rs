@@ -77,7 +77,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> 
             spent.server * 1e6 / pairs,
             spent.redis * 1e6 / pairs
         ),
-        spent.busy(),
+        bench.report.busy(&spent),
     ];
     bench.report.row(&row);
     Ok(())

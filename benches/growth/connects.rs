@@ -73,7 +73,7 @@ fn row(
         thousands(held as f64),
         thousands(SLICE as f64 / spent.seconds),
         format!("{:.0} / {:.0}", each(spent.server), each(spent.redis)),
-        spent.busy(),
+        bench.report.busy(&spent),
     ];
     bench.report.row(&row);
     Ok(())

@@ -37,9 +37,6 @@ const QUIET_EACH: usize = 100;
 /// The first of them; no speaking room has such a number.
 const QUIET: usize = 1_000_000;
 
-/// Frames of one write that the floor is measured with at most.
-const BATCH: usize = 64;
-
 /// What a line of the table varies.
 struct Line {
     part: &'static str,
@@ -224,23 +221,17 @@ fn point(
     let measured = load.measure_with(time, &stack, &mut |load, time| load.run(time))?;
     let faults = load.close()?;
     drop(stack);
-    let batch = (measured.frames_per_read.round() as usize).clamp(1, BATCH);
-    let connections = shape.connections();
-    let floor = match floors.get(&(connections, batch)) {
-        Some(floor) => *floor,
-        None => {
-            let order = Order {
-                connections,
-                frame: measured.frame_bytes,
-                in_flight: (2 * batch).max(32),
-                batches: &[batch],
-                time: Duration::from_millis(500),
-            };
-            let floor = floor::measure(&order, &bench.machine)?[0];
-            floors.insert((connections, batch), floor);
-            floor
-        }
+    let like = Order::like(shape, &measured, bench.options);
+    let order = Order {
+        in_flight: (2 * like.batch).max(32),
+        time: Duration::from_millis(500),
+        ..like
     };
+    let floor = match floors.get(&(order.connections, order.batch)) {
+        Some(floor) => *floor,
+        None => floor::measure(&order, &bench.machine)?,
+    };
+    floors.insert((order.connections, order.batch), floor);
     let point = Point {
         cost: measured.spent.server * 1e6 / measured.messages,
         deliveries: measured.deliveries / measured.messages,

@@ -2,10 +2,10 @@
 //! of the node, and what it still holds after all of them went away.
 //!
 //! `cargo bench --bench idle -- --help` lists the options. Memory is the server's anonymous resident
-//! memory, above what it held without connections; what the kernel keeps for the sockets isn't in it. The
-//! floor is a process with as many sockets and nothing else: no anonymous memory and no CPU. The CPU is
-//! measured over a whole heartbeat, since all were pinged together; beside it is that of the node before
-//! anybody came.
+//! memory, above what it held without connections. What the kernel holds for the sockets, of both ends as both
+//! are on this machine, is what `Slab` and the pages of TCP grew by. The floor is a server that only answers,
+//! with as many connections. The CPU is measured over a whole heartbeat, since all were pinged together; beside
+//! it is that of the node before anybody came.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use support::load::Load;
 use support::options::Common;
+use support::process::kernel_memory;
 use support::report::thousands;
 use support::shape::Shape;
 use support::stack::{Broker, Stack};
@@ -43,6 +44,9 @@ struct Options {
 /// What was under way is over after that.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// Measured seconds of the CPU where there is no heartbeat.
+const CPU_WITHOUT: Duration = Duration::from_secs(5);
+
 /// Once no more than this share of the most is held, it counts as returned.
 const RETURNED: f64 = 0.05;
 
@@ -53,12 +57,14 @@ fn main() -> ExitCode {
             "broker, rooms",
             "connections",
             "idle, KiB each",
+            "kernel, both ends, KiB each",
             "after a load, KiB each",
             "CPU idle, % of a core: with them / without",
             "held after they went, KiB each",
             "after",
             "lost / doubled / disordered",
         ]);
+        floor(bench, &options)?;
         for part in ["one", "ten"] {
             for broker in bench.brokers(part) {
                 measure(bench, broker, part, &options)?;
@@ -80,49 +86,109 @@ fn shape(part: &str, connections: usize) -> Shape {
 }
 
 fn measure(bench: &mut Bench<'_>, broker: Broker, part: &str, options: &Options) -> Result<()> {
-    let common = bench.options;
-    let connections = common.quickly(options.connections, 1_000);
-    let shape = shape(part, bench.connections(connections, 1));
-    let cpu_time = common.quickly(options.cpu_secs, Duration::from_secs(1));
+    let shape = shape(part, connections(bench, options));
     let stack = bench.stack(broker, 1)?;
-    let before = stack.memory()?;
-    let cpu_without = cpu(&stack, cpu_time.min(Duration::from_secs(5)), |time| {
-        std::thread::sleep(time);
-        Ok(())
-    })?;
-    let each =
-        |memory: u64| (memory as f64 - before as f64) / 1024.0 / shape.connections().max(1) as f64;
-    let mut load = Load::join(&shape, &stack)?;
-    load.rest(SETTLING)?;
-    let idle = each(stack.memory()?);
-    let cpu_with = cpu(&stack, cpu_time, |time| load.rest(time))?;
-    load.run(common.time())?;
+    let (mut load, held) = hold(bench.options, &shape, &stack, options.cpu_secs)?;
+    let before = held.memory_before;
+    load.run(bench.options.time())?;
     load.drain()?;
     load.rest(SETTLING)?;
     let after_load = stack.memory()?;
     let faults = load.close()?;
-    let wait = common.quickly(options.gone_secs, Duration::from_secs(10));
-    let (held, after) = gone(&stack, before, after_load, wait)?;
+    let wait = bench
+        .options
+        .quickly(options.gone_secs, Duration::from_secs(10));
+    let (left, after) = gone(&stack, before, after_load, wait)?;
+    let rooms = if part == "one" {
+        "one room"
+    } else {
+        "rooms of 10"
+    };
     let row = [
-        format!(
-            "{}, {}",
-            broker.name(),
-            if part == "one" {
-                "one room"
-            } else {
-                "rooms of 10"
-            }
-        ),
+        format!("{}, {rooms}", broker.name()),
         thousands(shape.connections() as f64),
-        format!("{idle:.2}"),
-        format!("{:.2}", each(after_load)),
-        format!("{cpu_with:.2} / {cpu_without:.2}"),
-        format!("{:.2}", each(held)),
+        each(&shape, before, held.memory),
+        each(&shape, held.kernel_before, held.kernel),
+        each(&shape, before, after_load),
+        format!("{:.2} / {:.2}", held.cpu, held.cpu_before),
+        each(&shape, before, left),
         format!("{:.0} s", after.as_secs_f64()),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
     Ok(())
+}
+
+/// As many connections of a server that only answers: what nobody can save.
+fn floor(bench: &mut Bench<'_>, options: &Options) -> Result<()> {
+    let shape = shape("ten", connections(bench, options));
+    let stack = bench.bare()?;
+    // it says nothing to those who are silent, so that one time is like any other
+    let (load, held) = hold(bench.options, &shape, &stack, CPU_WITHOUT)?;
+    drop(load);
+    let row = [
+        "floor: a server that only answers".to_owned(),
+        thousands(shape.connections() as f64),
+        each(&shape, held.memory_before, held.memory),
+        each(&shape, held.kernel_before, held.kernel),
+        "–".to_owned(),
+        format!("{:.2} / {:.2}", held.cpu, held.cpu_before),
+        "–".to_owned(),
+        "–".to_owned(),
+        "–".to_owned(),
+    ];
+    bench.report.row(&row);
+    Ok(())
+}
+
+fn connections(bench: &mut Bench<'_>, options: &Options) -> usize {
+    let wanted = bench.options.quickly(options.connections, 1_000);
+    bench.connections(wanted, 1)
+}
+
+/// What was there without connections and with them: bytes, and percent of a core.
+struct Held {
+    memory_before: u64,
+    memory: u64,
+    kernel_before: u64,
+    kernel: u64,
+    cpu_before: f64,
+    cpu: f64,
+}
+
+/// Connects all, and measures before, then, and the CPU for so long.
+fn hold<'a>(
+    common: &Common,
+    shape: &'a Shape,
+    stack: &Stack,
+    cpu_time: Duration,
+) -> Result<(Load<'a>, Held)> {
+    let cpu_time = common.quickly(cpu_time, Duration::from_secs(1));
+    let memory_before = stack.memory()?;
+    let cpu_before = cpu(stack, cpu_time.min(CPU_WITHOUT), |time| {
+        std::thread::sleep(time);
+        Ok(())
+    })?;
+    let kernel_before = kernel_memory()?;
+    let mut load = Load::join(shape, stack)?;
+    load.rest(SETTLING)?;
+    let (memory, kernel) = (stack.memory()?, kernel_memory()?);
+    let cpu = cpu(stack, cpu_time, |time| load.rest(time))?;
+    let held = Held {
+        memory_before,
+        memory,
+        kernel_before,
+        kernel,
+        cpu_before,
+        cpu,
+    };
+    Ok((load, held))
+}
+
+/// KiB for each connection above what was there before.
+fn each(shape: &Shape, before: u64, now: u64) -> String {
+    let more = (now as f64 - before as f64) / 1024.0;
+    format!("{:.2}", more / shape.connections().max(1) as f64)
 }
 
 /// The server's CPU while this goes on, in percent of a core.

@@ -28,6 +28,7 @@ use support::options::Common;
 use support::report::{milliseconds, thousands};
 use support::shape::Shape;
 use support::stack::Broker;
+use support::usage::Usage;
 use support::{Bench, Result};
 
 /// Seconds of network loss for a part of the clients: who has what in the end, and how soon.
@@ -81,11 +82,12 @@ fn main() -> ExitCode {
             &format!("{} s of loss", options.loss.as_secs_f64()),
             "away: waited / returned",
             "messages said meanwhile in each room",
-            "deliveries to them, of those due",
+            "of what was said meanwhile, delivered to them",
             "`recovered: false`",
             "has all, after the loss: median / last, ms: waited",
             "returned",
             "the others' p99, ms: before / meanwhile",
+            "core: servers / Redis / load / others",
             "lost / doubled / disordered",
         ]);
         for broker in bench.brokers("members") {
@@ -115,10 +117,10 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
     }
     load.settle()?;
     load.at_rate(f64::from(options.rate.max(1)));
-    load.run(bench.options.warm_up() + bench.options.time())?;
-    let before = std::mem::replace(&mut load.latencies, Histogram::new());
+    let before = load.measure(bench.options, &stack)?.latencies;
 
-    let at_loss = sent(&load);
+    let begin = Usage::now(&stack)?;
+    let at_loss = load.ledger.sent();
     waits.stand();
     returns.stand();
     load.run(options.loss)?;
@@ -129,6 +131,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
         load.clients.let_end(connection);
     }
     absence.watch(&mut load)?;
+    let spent = Usage::now(&stack)?.since(&begin);
     let meanwhile = std::mem::replace(&mut load.latencies, Histogram::new());
     load.run(Duration::from_secs(1))?;
 
@@ -136,7 +139,8 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
     let said = (absence.said.iter().map(|n| u64::from(*n)).sum::<u64>() - at_loss) as f64;
     load.drain()?;
     let (resumed, unrecovered) = load.roamers.resumed();
-    let due = load.ledger.sent() as f64 * AWAY as f64;
+    // the loss alone: what came before and after it would make any hole look small
+    let due = said * AWAY as f64;
     let told = load.ledger.told() as f64;
     let faults = load.close()?;
     let share = (due - told - faults.lost as f64) / due * 100.0;
@@ -153,14 +157,11 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, options: &Options) -> Result<(
             milliseconds(before.quantile(0.99)),
             milliseconds(meanwhile.quantile(0.99))
         ),
+        bench.report.busy(&spent),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
     Ok(())
-}
-
-fn sent(load: &Load<'_>) -> u64 {
-    load.ledger.sent()
 }
 
 /// Those who were away, from the end of the loss on.

@@ -11,13 +11,14 @@ mod slow;
 mod support;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use support::floor::{self, Order};
 use support::histogram::Histogram;
 use support::load::{Load, Measured};
 use support::options::Common;
-use support::report::{milliseconds, thousands};
+use support::report::{median_and_range, milliseconds, thousands};
 use support::shape::Shape;
 use support::stack::{Broker, Stack};
 use support::{Bench, Result};
@@ -38,6 +39,9 @@ struct Options {
 
 /// Messages in flight of one publisher at most: seconds of them, for no server that keeps up.
 const OPEN_WINDOW: usize = 1_024;
+
+/// Turns of a line of `lone`.
+const LONE_TURNS: usize = 5;
 
 const SPREAD: &str = "p50 / p99 / p99.9 / longest, ms";
 
@@ -105,7 +109,7 @@ fn open_on(bench: &mut Bench<'_>, title: &str, stack: &Stack, rate: f64) -> Resu
         thousands(messages / spent.seconds),
         thousands(deliveries / spent.seconds),
         spread(&latencies),
-        spent.busy(),
+        bench.report.busy(&spent),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
@@ -122,9 +126,10 @@ fn lone(bench: &mut Bench<'_>) -> Result<()> {
         "messages/s",
         "server CPU, µs per send",
         "floor: µs per send",
-        "server / floor",
+        "server / floor: median (range)",
         "Redis CPU, µs per message",
         SPREAD,
+        "core: servers / Redis / load / others",
         "lost / doubled / disordered",
     ]);
     for broker in brokers {
@@ -135,6 +140,8 @@ fn lone(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Server and floor in turns, so that what disturbs one disturbs the other; the line is that of the turn with
+/// the median ratio, except for the latencies, which are those of all.
 fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> {
     let shape = Shape {
         window: 1,
@@ -142,28 +149,59 @@ fn lone_in(bench: &mut Bench<'_>, broker: Broker, members: usize) -> Result<()> 
     };
     let stack = bench.stack(broker, 1)?;
     let mut load = Load::join(&shape, &stack)?;
-    let measured = load.measure(bench.options, &stack)?;
+    load.run(bench.options.warm_up())?;
+    let mut turns = Vec::new();
+    for _ in 0..bench.options.quickly(LONE_TURNS, 3) {
+        turns.push(lone_turn(bench, &shape, &stack, &mut load)?);
+    }
     let faults = load.close()?;
-    drop(stack);
-    let order = Order {
-        in_flight: 1,
-        batches: &[1],
-        ..Order::like(&shape, measured.frame_bytes, bench.options)
-    };
-    let floor = floor::measure(&order, &bench.machine)?[0];
-    let cost = measured.cost();
+    let ratio = |(measured, floor): &(Measured, f64)| measured.cost() / floor;
+    turns.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
+    let range = median_and_range(turns.iter().map(ratio));
+    let (measured, floor) = &turns[turns.len() / 2];
     let row = [
         format!("{}, room of {}", broker.name(), thousands(members as f64)),
         thousands(measured.messages / measured.spent.seconds),
-        format!("{cost:.2}"),
+        format!("{:.2}", measured.cost()),
         format!("{floor:.2}"),
-        format!("{:.2}", cost / floor),
+        range,
         measured.redis_cost(),
-        spread(&measured.latencies),
+        spread(&merged(turns.iter().map(|(measured, _)| measured))),
+        bench.report.busy(&measured.spent),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);
     Ok(())
+}
+
+/// The server, and its floor in microseconds per send.
+fn lone_turn(
+    bench: &Bench<'_>,
+    shape: &Shape,
+    stack: &Stack,
+    load: &mut Load<'_>,
+) -> Result<(Measured, f64)> {
+    let time = (bench.options.time() / 8).max(Duration::from_millis(250));
+    // what the floor before has cooled down
+    load.run(time.min(Duration::from_millis(200)))?;
+    let measured = load.measure_with(time, stack, &mut |load, time| load.run(time))?;
+    load.drain()?;
+    let order = Order {
+        in_flight: 1,
+        batch: 1,
+        time: time.min(Duration::from_millis(500)),
+        ..Order::like(shape, &measured, bench.options)
+    };
+    Ok((measured, floor::measure(&order, &bench.machine)?))
+}
+
+/// The latencies of several turns.
+fn merged<'a>(turns: impl IntoIterator<Item = &'a Measured>) -> Histogram {
+    let mut all = Histogram::new();
+    for turn in turns {
+        all.merge(&turn.latencies);
+    }
+    all
 }
 
 /// The figures of [`SPREAD`].

@@ -148,14 +148,16 @@ impl Server {
         let text = field(request, "text").ok_or("a message without a text")?;
         self.said += 1;
         let said = self.said;
+        let key = field(request, "clientId").map(|key| format!(r#","clientId":"{key}""#));
+        let key = key.unwrap_or_default();
         let message = frame(&format!(
-            r#"{{"type":"message","payload":{{"id":"............","seq":{said},"roomId":"{room}","userId":"u00000","username":"u00000","text":"{text}","timestamp":1700000000000}}}}"#
+            r#"{{"type":"message","payload":{{"id":"............","seq":{said},"roomId":"{room}","userId":"u00000","username":"u00000","text":"{text}","timestamp":1700000000000{key}}}}}"#
         ));
         for member in self.rooms.get(room).into_iter().flatten() {
             self.write(*member, &message)?;
         }
         let ack = format!(
-            r#"{{"type":"ack","payload":{{"messageId":"............","roomId":"{room}","seq":{said},"timestamp":1700000000000}}}}"#
+            r#"{{"type":"ack","payload":{{"messageId":"............","roomId":"{room}","seq":{said},"timestamp":1700000000000{key}}}}}"#
         );
         self.write(at, &frame(&ack))
     }

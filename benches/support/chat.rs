@@ -15,8 +15,21 @@ const SEQUENCE: std::ops::Range<usize> = PUBLISHER.end + 1..PUBLISHER.end + 9;
 const BEFORE_ID: &str = r#"{"type":"message","payload":{"id":""#;
 const BEFORE_ROOM: &[u8] = br#""roomId":"r"#;
 
-/// After the token, up to a text of 32 characters: a delivery has about 190 bytes.
-const PADDING: &str = "...............";
+/// What messages look like.
+#[derive(Clone, Copy)]
+pub(crate) struct Form {
+    /// Whether each has a `clientId` that the server looks for among those it knows.
+    pub(crate) keyed: bool,
+    /// Characters of the text, no fewer than the token's.
+    pub(crate) text: usize,
+}
+
+impl Form {
+    /// A text of 32 characters: a delivery has about 210 bytes with a key.
+    pub(crate) fn short(keyed: bool) -> Self {
+        Self { keyed, text: 32 }
+    }
+}
 
 /// What the load does with an event.
 pub(crate) enum Event<'a> {
@@ -85,10 +98,18 @@ pub(crate) fn leave(room: usize) -> String {
 }
 
 /// The request to send a publisher's next message.
-pub(crate) fn message(room: usize, publisher: usize, sequence: u32) -> String {
+pub(crate) fn message(room: usize, publisher: usize, sequence: u32, form: Form) -> String {
     let room = room_name(room);
-    let text = format!("#P{publisher:05}S{sequence:08}#{PADDING}");
-    format!(r#"{{"type":"message","payload":{{"roomId":"{room}","text":"{text}"}}}}"#)
+    let token = format!("#P{publisher:05}S{sequence:08}#");
+    let key = if form.keyed {
+        format!(r#","clientId":"{publisher:x}-{sequence:x}""#)
+    } else {
+        String::new()
+    };
+    let width = form.text;
+    format!(
+        r#"{{"type":"message","payload":{{"roomId":"{room}","text":"{token:.<width$}"{key}}}}}"#
+    )
 }
 
 /// Where a message is in its room.

@@ -18,6 +18,7 @@ use rustix::event::epoll;
 
 use super::Result;
 use super::clients::{TURN, wait};
+use super::load::Measured;
 use super::machine::Machine;
 use super::options::Common;
 use super::process::{Running, cpu_time};
@@ -32,41 +33,44 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the writer does.
-pub(crate) struct Order<'a> {
+pub(crate) struct Order {
     pub(crate) connections: usize,
     /// Bytes of a frame.
     pub(crate) frame: usize,
     /// Frames that may be on their way to each connection.
     pub(crate) in_flight: usize,
-    /// Frames in one write, none above those in flight; each is measured by itself.
-    pub(crate) batches: &'a [usize],
+    /// Frames in one write, no more than those in flight.
+    pub(crate) batch: usize,
     pub(crate) time: Duration,
 }
 
-impl Order<'_> {
-    /// As many in flight as in a load, but no fewer than two of the larger writes.
-    pub(crate) fn like(shape: &Shape, frame: usize, options: &Common) -> Order<'static> {
-        Order {
+impl Order {
+    /// Frames of the load's size, as many a write as the load's clients got in one read. A read brings no fewer
+    /// than a write had, so that the floor is never one of smaller writes than the server's. As many are in
+    /// flight as in the load, but no fewer than two writes.
+    pub(crate) fn like(shape: &Shape, measured: &Measured, options: &Common) -> Self {
+        let batch = (measured.frames_per_read.round() as usize).clamp(1, MOST_A_WRITE);
+        Self {
             connections: shape.connections(),
-            frame,
-            in_flight: shape.in_flight_each().max(2 * BATCHES[1]),
-            batches: &BATCHES,
+            frame: measured.frame_bytes,
+            in_flight: shape.in_flight_each().max(2 * batch),
+            batch,
             time: options.time().min(Duration::from_secs(1)),
         }
     }
 }
 
-/// Frames in one write: one, and as many as a server may gather under load.
-pub(crate) const BATCHES: [usize; 2] = [1, 16];
+/// Frames of one write that the floor is measured with at most.
+const MOST_A_WRITE: usize = 64;
 
-/// The writer's CPU per frame in microseconds, for each of the batches.
-pub(crate) fn measure(order: &Order<'_>, machine: &Machine) -> Result<Vec<f64>> {
+/// The writer's CPU per frame in microseconds.
+pub(crate) fn measure(order: &Order, machine: &Machine) -> Result<f64> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let &Order {
         connections,
         frame,
         in_flight,
-        batches,
+        batch,
         time,
     } = order;
     let numbers = [
@@ -75,30 +79,25 @@ pub(crate) fn measure(order: &Order<'_>, machine: &Machine) -> Result<Vec<f64>> 
         frame,
         usize::try_from(time.as_millis())?,
         in_flight,
+        batch,
     ];
     let mut command = Command::new(env::current_exe()?);
     command
         .arg("--floor-child")
-        .args(numbers.iter().chain(batches).map(usize::to_string));
+        .args(numbers.map(|number| number.to_string()));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut writer = machine.on_server_core(|| Running::start(&mut command))?;
     let step = connections * frame * (in_flight / RECEIPTS).max(1);
     let mut reader = Reader::new(listener, connections, step)?;
-    reader.drain(&writer, (time + WARM_UP) * batches.len() as u32 + PATIENCE)?;
+    reader.drain(&writer, time + WARM_UP + PATIENCE)?;
     let mut said = String::new();
     writer
         .stdout
         .take()
         .ok_or("the floor's writer has no output")?
         .read_to_string(&mut said)?;
-    let costs: Vec<f64> = said
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<std::result::Result<_, _>>()?;
-    if costs.len() != batches.len() {
-        return Err(format!("the floor's writer said {said:?}").into());
-    }
-    Ok(costs)
+    let cost = said.trim().parse();
+    Ok(cost.map_err(|_| format!("the floor's writer said {said:?}"))?)
 }
 
 /// Takes the writer's connections and reads them empty.
@@ -187,21 +186,12 @@ impl Reader {
 }
 
 /// The writer: `order` is the reader's port, connections, bytes of a frame, milliseconds, frames in
-/// flight, and the batches. Prints its CPU per frame in microseconds for each batch, one a line.
+/// flight, and frames of a write. Prints its CPU per frame in microseconds.
 pub(crate) fn child(order: &[usize]) -> Result<()> {
-    let [
-        port,
-        connections,
-        frame,
-        milliseconds,
-        in_flight,
-        batches @ ..,
-    ] = order
-    else {
-        return Err("six numbers or more".into());
+    let &[port, connections, frame, milliseconds, in_flight, batch] = order else {
+        return Err("six numbers".into());
     };
-    let (&connections, &frame, &in_flight) = (connections, frame, in_flight);
-    let address = (Ipv4Addr::LOCALHOST, u16::try_from(*port)?).into();
+    let address = (Ipv4Addr::LOCALHOST, u16::try_from(port)?).into();
     let connect = |_| -> Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -216,15 +206,13 @@ pub(crate) fn child(order: &[usize]) -> Result<()> {
         written: 0,
         confirmed: 0,
     };
-    let time = Duration::from_millis(u64::try_from(*milliseconds)?);
-    for &batch in batches {
-        let bytes = vec![b'.'; frame * batch];
-        writer.write_for(WARM_UP, batch, &bytes)?;
-        let before = cpu_time(std::process::id())?;
-        let frames = writer.write_for(time, batch, &bytes)?;
-        let used = cpu_time(std::process::id())?.saturating_sub(before);
-        println!("{}", used.as_secs_f64() * 1e6 / frames as f64);
-    }
+    let time = Duration::from_millis(u64::try_from(milliseconds)?);
+    let bytes = vec![b'.'; frame * batch];
+    writer.write_for(WARM_UP, batch, &bytes)?;
+    let before = cpu_time(std::process::id())?;
+    let frames = writer.write_for(time, batch, &bytes)?;
+    let used = cpu_time(std::process::id())?.saturating_sub(before);
+    println!("{}", used.as_secs_f64() * 1e6 / frames as f64);
     Ok(())
 }
 

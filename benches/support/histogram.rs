@@ -10,6 +10,7 @@ const STEP_BITS: u32 = STEPS.ilog2();
 pub(crate) struct Histogram {
     counts: Vec<u64>,
     total: u64,
+    longest: Duration,
 }
 
 impl Histogram {
@@ -17,6 +18,7 @@ impl Histogram {
         Self {
             counts: vec![0; bucket(u64::MAX) + 1],
             total: 0,
+            longest: Duration::ZERO,
         }
     }
 
@@ -24,6 +26,7 @@ impl Histogram {
     pub(crate) fn record(&mut self, latency: Duration) {
         self.counts[bucket(latency.as_nanos() as u64)] += 1;
         self.total += 1;
+        self.longest = self.longest.max(latency);
     }
 
     /// Takes in what another one has recorded.
@@ -32,9 +35,11 @@ impl Histogram {
             *count += more;
         }
         self.total += other.total;
+        self.longest = self.longest.max(other.longest);
     }
 
-    /// The value that this share (0 to 1) of the recorded ones don't exceed; zero when there are none.
+    /// A value that this share (0 to 1) of the recorded ones don't exceed, 1.6 % too high at most: the upper
+    /// edge of a bucket, or the longest. Zero when there are none.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = (self.total as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -42,7 +47,7 @@ impl Histogram {
             seen += count;
             seen >= rank
         });
-        Duration::from_nanos(at.map_or(0, lowest))
+        Duration::from_nanos(at.map_or(0, highest)).min(self.longest)
     }
 }
 
@@ -55,11 +60,11 @@ fn bucket(value: u64) -> usize {
     (u64::from(shift + 1) * STEPS + (value >> shift) - STEPS) as usize
 }
 
-/// The smallest value of a bucket.
-fn lowest(bucket: usize) -> u64 {
+/// The largest value of a bucket.
+fn highest(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     match bucket / STEPS {
         0 => bucket,
-        shift => (bucket % STEPS + STEPS) << (shift - 1),
+        shift => ((bucket % STEPS + STEPS) << (shift - 1)) + ((1 << (shift - 1)) - 1),
     }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Result;
-use super::chat::{self, Event};
+use super::chat::{self, Event, Form};
 use super::clients::{Arrival, Clients, PATIENCE, TURN};
 use super::comeback::Roamers;
 use super::histogram::Histogram;
@@ -55,6 +55,7 @@ pub(crate) struct Load<'a> {
     pub(crate) roamers: Roamers,
     last_read: (usize, Option<Instant>),
     schedule: Option<Schedule>,
+    pub(crate) form: Form,
     /// Frames that a publisher sends with one write.
     out: Vec<u8>,
 }
@@ -111,6 +112,7 @@ impl<'a> Load<'a> {
             roamers: Roamers::default(),
             last_read: (usize::MAX, None),
             schedule: None,
+            form: Form::short(!stack.limits_off),
             out: Vec::new(),
         })
     }
@@ -287,7 +289,7 @@ impl<'a> Load<'a> {
 
     fn push(&mut self, publisher: usize, sequence: u32) {
         let (room, _) = self.shape.place_of(publisher);
-        let message = chat::message(room, publisher, sequence);
+        let message = chat::message(room, publisher, sequence, self.form);
         websocket::push_text(&mut self.out, &message);
     }
 

@@ -1,4 +1,6 @@
-//! The machine: which core is whose, and how many files may be open.
+//! The machine: what it is, which core is whose, and how many files may be open.
+
+use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -63,6 +65,24 @@ impl Machine {
     /// Connections that the limit of open files allows, where each takes so many of this process's.
     pub(crate) fn most_connections(&self, files_each: usize) -> usize {
         self.open_files.saturating_sub(OTHER_FILES) / files_each.max(1)
+    }
+
+    /// Its processor, kernel and memory, in words.
+    pub(crate) fn kind(&self) -> String {
+        let line = |file: &str, name: &str| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            value.map(|value| value.trim_matches([' ', '\t', ':']).to_owned())
+        };
+        let unknown = || "unknown".to_owned();
+        let processor = line("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
+        let kernel = line("/proc/sys/kernel/osrelease", "").unwrap_or_else(unknown);
+        let memory = line("/proc/meminfo", "MemTotal").and_then(|memory| {
+            let kilobytes: f64 = memory.strip_suffix(" kB")?.parse().ok()?;
+            Some(format!("{:.0} GiB", kilobytes / f64::from(1 << 20)))
+        });
+        let memory = memory.unwrap_or_else(unknown);
+        format!("{processor}, kernel {kernel}, {memory} of memory")
     }
 
     /// Which core does what, in words.

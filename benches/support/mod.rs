@@ -73,14 +73,16 @@ impl Bench<'_> {
     /// A fresh server, and a fresh Redis where the broker is one.
     pub(crate) fn stack(&self, broker: Broker, nodes: usize) -> Result<Stack> {
         let mut server = Command::new(&self.options.server);
-        Stack::start(broker, nodes, &mut server, &self.machine)
+        let off = self.options.limits_off;
+        Stack::start(broker, nodes, &mut server, &self.machine, off)
     }
 
     /// The floor: in the server's place one that only answers.
     pub(crate) fn bare(&self) -> Result<Stack> {
         let mut server = Command::new(std::env::current_exe()?);
         server.arg("--bare");
-        Stack::start(Broker::Embedded, 1, &mut server, &self.machine)
+        let off = self.options.limits_off;
+        Stack::start(Broker::Embedded, 1, &mut server, &self.machine, off)
     }
 
     /// As many connections as asked for, or as the limit of open files allows; a note says so.

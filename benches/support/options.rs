@@ -28,9 +28,12 @@ pub(crate) struct Common {
     /// To see that it works: short runs with few connections
     #[arg(long)]
     pub(crate) quick: bool,
+    /// No limit of the server counts anything and no message has a `clientId`, to see what both cost
+    #[arg(long)]
+    pub(crate) limits_off: bool,
     /// Be the writer of the floor: port, connections, bytes of a frame, milliseconds, frames in
     /// flight, and the frames of a write
-    #[arg(long, hide = true, num_args = 6..)]
+    #[arg(long, hide = true, num_args = 6)]
     pub(crate) floor_child: Option<Vec<usize>>,
     /// Be the bare server that shows the floor of a round trip
     #[arg(long, hide = true)]

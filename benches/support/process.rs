@@ -131,6 +131,22 @@ pub(crate) fn cpu_time(id: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds).max(Duration::from_millis(ticks * 10)))
 }
 
+/// What the kernel holds for itself and for what lies in sockets, in bytes, of the whole machine.
+pub(crate) fn kernel_memory() -> Result<u64> {
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let slab = number_after(&memory, "Slab:").ok_or("no Slab in /proc/meminfo")?;
+    let sockets = fs::read_to_string("/proc/net/sockstat")?;
+    let tcp = sockets.lines().find(|line| line.starts_with("TCP:"));
+    let pages = tcp.and_then(|tcp| number_after(tcp, " mem "));
+    let pages = pages.ok_or("no memory of TCP in /proc/net/sockstat")?;
+    Ok(slab * 1024 + pages * rustix::param::page_size() as u64)
+}
+
+fn number_after(text: &str, name: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(name)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 /// CPU time that the whole machine has used so far, in ticks of 10 ms; guests are part of user time. What
 /// a hypervisor gave to other machines counts: nobody here had it.
 pub(crate) fn machine_time() -> Result<Duration> {

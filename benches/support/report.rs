@@ -5,10 +5,18 @@ use std::time::Duration;
 
 use super::ledger::Faults;
 use super::machine::Machine;
+use super::usage::Spent;
+
+/// Others' share of a core above which a line says so: times, latencies above all, are theirs then.
+const DISTURBED: f64 = 0.1;
 
 /// Collects the tables of a bench.
 pub(crate) struct Report {
     text: String,
+    /// Lines of the present table during which others took much, and how much of a core.
+    disturbed: Vec<String>,
+    /// Others' share of the line that comes next.
+    others: f64,
     notes: Vec<String>,
     clean: bool,
 }
@@ -21,14 +29,17 @@ impl Report {
             .collect();
         let separator = if arguments.is_empty() { "" } else { " -- " };
         let text = format!(
-            "`cargo bench --bench {name}{separator}{}`, {} cores: {}.\n",
+            "`cargo bench --bench {name}{separator}{}`, {}, {} cores: {}.\n",
             arguments.join(" "),
+            machine.kind(),
             machine.cores,
             machine.placement(),
         );
         eprint!("{text}");
         Self {
             text,
+            disturbed: Vec::new(),
+            others: 0.0,
             notes: Vec::new(),
             clean: true,
         }
@@ -36,6 +47,8 @@ impl Report {
 
     /// Begins the table that the next rows belong to.
     pub(crate) fn table(&mut self, columns: &[&str]) {
+        self.text += &self.disturbance();
+        self.disturbed.clear();
         self.text.push('\n');
         self.line(columns);
         self.text += "|---";
@@ -44,7 +57,27 @@ impl Report {
     }
 
     pub(crate) fn row(&mut self, cells: &[String]) {
+        let others = std::mem::take(&mut self.others);
+        if others > DISTURBED {
+            self.disturbed
+                .push(format!("{} ({:.0} %)", cells[0], others * 100.0));
+        }
         self.line(cells);
+    }
+
+    /// How busy all were during the line that comes next; as a cell of a table.
+    pub(crate) fn busy(&mut self, spent: &Spent) -> String {
+        self.others = spent.others / spent.seconds;
+        spent.busy()
+    }
+
+    /// What stands below a table whose lines were disturbed.
+    fn disturbance(&self) -> String {
+        if self.disturbed.is_empty() {
+            return String::new();
+        }
+        let lines = self.disturbed.join("; ");
+        format!("\nOthers took more than 10 % of a core during: {lines}.\n")
     }
 
     fn line(&mut self, cells: &[impl AsRef<str>]) {
@@ -78,9 +111,24 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
+        f.write_str(&self.disturbance())?;
         self.notes
             .iter()
             .try_for_each(|note| writeln!(f, "\n{note}"))
+    }
+}
+
+/// The median of ratios, and the least and the most.
+pub(crate) fn median_and_range(ratios: impl Iterator<Item = f64>) -> String {
+    let mut ratios: Vec<f64> = ratios.collect();
+    ratios.sort_by(f64::total_cmp);
+    match ratios[..] {
+        [] => "–".to_owned(),
+        [least, .., most] => {
+            let median = ratios[ratios.len() / 2];
+            format!("{median:.2} ({least:.2} to {most:.2})")
+        }
+        [only] => format!("{only:.2}"),
     }
 }
 

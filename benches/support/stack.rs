@@ -1,5 +1,5 @@
-//! Servers, and the Redis they share, on free ports, without limits, with nothing of this process's
-//! environment: neither a stray variable nor a `.env` file decides what is measured.
+//! Servers, and the Redis they share, on free ports, with limits that no load reaches, with nothing of this
+//! process's environment: neither a stray variable nor a `.env` file decides what is measured.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -16,8 +16,18 @@ use super::token::SECRET;
 /// How long a process may take until it listens and is ready.
 const START: Duration = Duration::from_secs(10);
 
-/// All limits that would stand in the way of a load from one address.
-const UNLIMITED: [(&str, &str); 6] = [
+/// A load from one address passes, and all is counted and paid as it is by default. Each connection has a user
+/// of its own, so that the limit of a user stays what it is.
+const HIGH_LIMITS: [(&str, &str); 5] = [
+    ("MAX_CONNECTIONS", "1000000"),
+    ("MAX_CONNECTIONS_PER_IP", "1000000"),
+    ("RATE_LIMIT_MESSAGES", "1000000"),
+    ("RATE_LIMIT_REQUESTS", "1000000"),
+    ("RATE_LIMIT_CONNECTS", "1000000"),
+];
+
+/// Nothing is counted: what the counting costs is the difference.
+const NO_LIMITS: [(&str, &str); 6] = [
     ("MAX_CONNECTIONS", "1000000"),
     ("MAX_CONNECTIONS_PER_USER", "0"),
     ("MAX_CONNECTIONS_PER_IP", "0"),
@@ -53,6 +63,8 @@ pub(crate) struct Node {
 /// Fields end in this order: first the servers, then their Redis.
 pub(crate) struct Stack {
     pub(crate) nodes: Vec<Node>,
+    /// Whether nothing is counted, and messages have no key.
+    pub(crate) limits_off: bool,
     redis: Option<Running>,
 }
 
@@ -63,15 +75,22 @@ impl Stack {
         nodes: usize,
         server: &mut Command,
         machine: &Machine,
+        limits_off: bool,
     ) -> Result<Self> {
         let redis = match broker {
             Broker::Embedded => None,
             Broker::Redis => Some(start_redis()?),
         };
         let (redis, at) = redis.unzip();
-        let mut start = |_| machine.on_server_core(|| start_node(server, at));
+        let limits = if limits_off {
+            &NO_LIMITS[..]
+        } else {
+            &HIGH_LIMITS[..]
+        };
+        let mut start = |_| machine.on_server_core(|| start_node(server, limits, at));
         Ok(Self {
             nodes: (0..nodes).map(&mut start).collect::<Result<_>>()?,
+            limits_off,
             redis,
         })
     }
@@ -100,7 +119,11 @@ impl Stack {
     }
 }
 
-fn start_node(command: &mut Command, redis: Option<SocketAddr>) -> Result<Node> {
+fn start_node(
+    command: &mut Command,
+    limits: &[(&str, &str)],
+    redis: Option<SocketAddr>,
+) -> Result<Node> {
     let address = free_address()?;
     command
         .env_clear()
@@ -110,7 +133,7 @@ fn start_node(command: &mut Command, redis: Option<SocketAddr>) -> Result<Node> 
             ("HOST", "127.0.0.1"),
             ("LOG_LEVEL", "error"),
         ])
-        .envs(UNLIMITED)
+        .envs(limits.iter().copied())
         .env("PORT", address.port().to_string())
         .envs(redis.map(|address| ("REDIS_URL", format!("redis://{address}/"))));
     // its log goes where it doesn't mix with the table

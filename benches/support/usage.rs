@@ -17,7 +17,7 @@ pub(crate) struct Usage {
 }
 
 /// CPU time in seconds, between two moments.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Spent {
     pub(crate) seconds: f64,
     /// Of all servers together.
@@ -56,6 +56,17 @@ impl Usage {
 }
 
 impl Spent {
+    /// What several times took together.
+    pub(crate) fn sum<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+        parts.fold(Self::default(), |all, part| Self {
+            seconds: all.seconds + part.seconds,
+            server: all.server + part.server,
+            redis: all.redis + part.redis,
+            load: all.load + part.load,
+            others: all.others + part.others,
+        })
+    }
+
     /// How busy server, Redis, load and everybody else were, in percent of a core. A server below 100
     /// waited for somebody; others above 0 disturbed it.
     pub(crate) fn busy(&self) -> String {

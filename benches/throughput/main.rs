@@ -1,5 +1,6 @@
 //! What a delivery costs the real server at full load, and what it would cost if the server did nothing
-//! but write: the floor of the same machine in the same run.
+//! but write, as many frames a write as the load's clients got in one read: the floor of the same machine in the
+//! same run.
 //!
 //! `cargo bench --bench throughput -- --help` lists the options. The load is a closed loop: a message is
 //! in flight until its publisher has the ack and every member of its room has the message. With more
@@ -69,12 +70,13 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "broker, rooms",
     "deliveries/s",
     "messages/s",
     "server CPU, µs per delivery",
-    "floor: 1 / 16 frames a write, µs per frame",
+    "frames a read",
+    "floor, µs per frame, as many a write",
     "server / floor",
     "Redis CPU, µs per message",
     "p50 / p99 ms",
@@ -109,7 +111,7 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, scenario: &Scenario) -> Result
     let measured = load.measure(bench.options, &stack)?;
     let faults = load.close()?;
     drop(stack);
-    let order = Order::like(shape, measured.frame_bytes, bench.options);
+    let order = Order::like(shape, &measured, bench.options);
     let floor = floor::measure(&order, &bench.machine)?;
     let Measured {
         spent,
@@ -118,21 +120,22 @@ fn measure(bench: &mut Bench<'_>, broker: Broker, scenario: &Scenario) -> Result
         latencies,
         ..
     } = &measured;
-    let (cost, one, many) = (measured.cost(), floor[0], floor[1]);
+    let cost = measured.cost();
     let row = [
         format!("{}, {}", broker.name(), scenario.title),
         thousands(deliveries / spent.seconds),
         thousands(messages / spent.seconds),
         format!("{cost:.3}"),
-        format!("{one:.3} / {many:.3}"),
-        format!("{:.2} / {:.2}", cost / one, cost / many),
+        format!("{:.1}", measured.frames_per_read),
+        format!("{floor:.3}"),
+        format!("{:.2}", cost / floor),
         measured.redis_cost(),
         format!(
             "{} / {}",
             milliseconds(latencies.quantile(0.5)),
             milliseconds(latencies.quantile(0.99))
         ),
-        spent.busy(),
+        bench.report.busy(spent),
         bench.report.judged(faults),
     ];
     bench.report.row(&row);

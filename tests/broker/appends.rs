@@ -92,6 +92,15 @@ async fn one_with_a_client_id_among_others_changes_nothing_either() {
         let again = append(&bench, &room, &drafts[1..2], expecting(guess)).await;
         let mark = outcomes[1].stored().unwrap();
         assert_eq!(again, [Outcome::Duplicate(mark, 7)]);
+        // Twice in one call, of which nothing else is out of the ordinary.
+        let twice = [(); 2].map(|()| draft(&room, "u", "y", Some("d")));
+        let outcomes = append(&bench, &room, &twice, expecting(guess + 3)).await;
+        let mark = Mark {
+            seq: Seq(4),
+            id: twice[0].id,
+        };
+        let expected = [Outcome::Stored(mark), Outcome::Duplicate(mark, 7)];
+        assert_eq!(outcomes, expected);
     }
 }
 

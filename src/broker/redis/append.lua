@@ -8,10 +8,10 @@
 --       then one for each draft: the message as it is stored, if its place is the expected one
 --       Only where a draft has a clientId, was tried before or pays:
 --       seconds a clientId is remembered; place and id of the newest message known before the first try (0 and ''
---       if none); how many drafts pay; where some do: their limit, their window in milliseconds, and the number of
---       each, with a 'b' behind it where it is to bring a block;
---       then four for each draft: its number, its timestamp, index of its clientId key in KEYS (0: none), ids of
---       former tries parted by spaces
+--       if none); how many drafts were tried before; how many pay; where some do: their limit, their window in
+--       milliseconds, and the number of each, with a 'b' behind it where it is to bring a block;
+--       then four for each such draft: its number, what is remembered of it ("<seq> <id> <timestamp>") if its place
+--       is the expected one, index of its clientId key in KEYS (0: none), ids of former tries parted by spaces
 -- Gives the place of the first draft where all are stored as they are. Else for each draft "s <seq> <id>…" stored,
 -- "d <seq> <id> <timestamp>" duplicate, "u" unknowable, "l <ms>" its user sent too many, for so long; behind them
 -- "b <draft> <ahead> <ms>" for each block that a node may use.
@@ -38,6 +38,7 @@ local expected, count = tonumber(ARGV[4]), tonumber(ARGV[5])
 local special = 6 + count
 -- What is stored: these of `fresh`.
 local fresh, from, to = ARGV, 6, 5 + count
+-- Keys and values of what is remembered.
 local answers, named, blocks = nil, {}, {}
 
 -- A draft's message with another place.
@@ -85,21 +86,26 @@ else
 
   -- What came of the clientIds, all looked up before anything is written: an error here stores nothing.
   local known = {}
-  local paying, specials = tonumber(ARGV[special + 3]), special + 4
+  local paying, specials = tonumber(ARGV[special + 4]), special + 5
+  local simple = seq + 1 == expected and paying == 0 and ARGV[special + 3] == '0'
   for n = 2, #KEYS - paying do
-    known[KEYS[n]] = redis.call('GET', KEYS[n])
+    local key = KEYS[n]
+    -- One that is there twice is a duplicate of what this very call stores.
+    simple = simple and known[key] == nil
+    known[key] = redis.call('GET', key)
+    simple = simple and not known[key]
   end
 
   -- What a draft is answered that has to pay and can't: made only where some have to.
   local pay
   if paying > 0 then
-    local limit, window = tonumber(ARGV[special + 4]), tonumber(ARGV[special + 5])
+    local limit, window = tonumber(ARGV[special + 5]), tonumber(ARGV[special + 6])
     local windows, with_block = {}, {}
     for n = 1, paying do
-      local nth, b = string.match(ARGV[special + 5 + n], '^(%d+)(b?)$')
+      local nth, b = string.match(ARGV[special + 6 + n], '^(%d+)(b?)$')
       windows[tonumber(nth)], with_block[tonumber(nth)] = KEYS[#KEYS - paying + n], b == 'b'
     end
-    specials = special + 6 + paying
+    specials = special + 7 + paying
     pay = function(nth)
       local key = windows[nth]
       if not key then
@@ -116,11 +122,20 @@ else
     end
   end
 
-  fresh, from, to, answers = {}, 1, 0, {}
-  for nth = 1, count do
-    local stamp, key, formers, answer = nil, nil, '', nil
+  if simple then
+    -- Nothing was sent before, and every place is the expected one: all is stored as the node made it. Those that
+    -- are special have a clientId, in the order of the keys.
+    for n = 2, #KEYS do
+      named[#named + 1] = KEYS[n]
+      named[#named + 1] = ARGV[specials + 4 * (n - 2) + 1]
+    end
+  else
+    fresh, from, to, answers = {}, 1, 0, {}
+  end
+  for nth = 1, simple and 0 or count do
+    local value, key, formers, answer = nil, nil, '', nil
     if ARGV[specials] == tostring(nth) then
-      stamp, key, formers = ARGV[specials + 1], KEYS[tonumber(ARGV[specials + 2])], ARGV[specials + 3]
+      value, key, formers = ARGV[specials + 1], KEYS[tonumber(ARGV[specials + 2])], ARGV[specials + 3]
       specials = specials + 4
     end
     local sent = key and known[key]
@@ -141,8 +156,9 @@ else
       fresh[to] = at(nth, seq + to)
       local mid = string.sub(fresh[to], BEFORE_ID + 1, BEFORE_ID + ID)
       if key then
-        known[key] = place .. ' ' .. mid .. ' ' .. stamp
-        named[#named + 1] = { key, known[key] }
+        known[key] = place .. string.match(value, ' .*')
+        named[#named + 1] = key
+        named[#named + 1] = known[key]
       end
       answer = 's ' .. place .. ' ' .. mid
     end
@@ -159,8 +175,8 @@ if to >= from then
   if life > 0 or not last then
     redis.call('EXPIRE', list, math.abs(life))
   end
-  for _, name in ipairs(named) do
-    redis.call('SET', name[1], name[2], 'EX', ARGV[special])
+  for n = 1, #named, 2 do
+    redis.call('SET', named[n], named[n + 1], 'EX', ARGV[special])
   end
   -- It is stored by now: where it may not be published, the nodes find it in the list.
   redis.pcall('PUBLISH', ARGV[1], 'm' .. prev .. '\n' .. table.concat(fresh, '\n', from, to))

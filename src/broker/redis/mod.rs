@@ -15,6 +15,7 @@ mod roster;
 mod script;
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -319,6 +320,12 @@ impl Redis {
         call.arg(REMEMBERED.as_secs())
             .arg(known.base.map_or(0, |base| base.seq.0))
             .arg(known.base.as_ref().map_or("", |base| base.id.as_str()))
+            .arg(
+                drafts
+                    .iter()
+                    .filter(|draft| !draft.former.is_empty())
+                    .count(),
+            )
             .arg(paying);
         if let Some(rate) = rate.filter(|_| paying > 0) {
             call.arg(rate.limit).arg(millis(rate.window));
@@ -329,11 +336,21 @@ impl Redis {
             }
         }
         let mut key = 1;
+        let mut value = String::new();
         for (nth, draft) in (1..).zip(drafts).filter(|(_, draft)| is_special(draft)) {
             key += usize::from(draft.client_id.is_some());
             let former: Vec<&str> = draft.former.iter().map(MessageId::as_str).collect();
+            value.clear();
+            // A string takes all.
+            let _ = write!(
+                value,
+                "{} {} {}",
+                known.next.0 + nth - 1,
+                draft.id,
+                draft.timestamp
+            );
             call.arg(nth)
-                .arg(draft.timestamp)
+                .arg(&value)
                 .arg(draft.client_id.as_ref().map_or(0, |_| key))
                 .arg(former.join(" "));
         }

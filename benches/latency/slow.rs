@@ -155,7 +155,8 @@ impl Watchers {
         let deadline = Instant::now() + PATIENCE;
         while self.lags(load).any(|lag| (lag as usize) * TEXT < BEHIND) {
             if Instant::now() > deadline {
-                return Err("the slow readers never lacked more than a socket holds".into());
+                let why = "the slow readers never lacked more than a socket holds: too few messages a second";
+                return Err(why.into());
             }
             self.sip(load, PACE)?;
         }

@@ -68,7 +68,7 @@ impl Session {
             }
             Asked::Needs(_) if self.reads >= MAX_READS => {
                 lane.asking = Some(Box::new(asking));
-                lane.read_later = true;
+                self.later.get_or_insert_default().0.push_back(slot);
             }
             Asked::Needs(from) if asking.tries < MAX_TRIES => {
                 asking.tries += 1;
@@ -205,14 +205,18 @@ impl Session {
         self.read_next();
     }
 
-    /// Takes up a question that waits for its turn to be read for. Called whenever a read has ended, and when such a
-    /// question was taken up, whether it then needed a read or not: so as long as one waits, there is a read on its
-    /// way or a question to be taken up, and none waits for ever.
+    /// Takes up the next question that waits for its turn to be read for, before anything else asks. Called whenever a
+    /// read has ended, and when such a question was taken up, whether it then needed a read or not: so as long as
+    /// one waits, there is a read on its way or a question to be taken up, and none waits for ever.
     pub(super) fn read_next(&mut self) {
-        let mut later = self.lanes.iter_mut().filter(|(_, lane)| lane.read_later);
-        if let Some((slot, lane)) = later.next().filter(|_| self.reads < MAX_READS) {
-            lane.read_later = false;
-            self.todo.push_back(Todo::Ask(slot));
+        if self.reads >= MAX_READS {
+            return;
+        }
+        let next = self.later.as_mut().and_then(|later| later.0.pop_front());
+        match next {
+            // A lane stays as long as it has a question, so this is still the slot of that one.
+            Some(slot) => self.todo.push_front(Todo::Ask(slot)),
+            None => self.later = None,
         }
     }
 

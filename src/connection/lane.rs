@@ -23,8 +23,6 @@ pub(super) struct Lane {
     pub(super) asking: Option<Box<Asking>>,
     /// Whether that waits until the member has caught up.
     pub(super) catching_up: bool,
-    /// Whether that waits for a read, and others are before it.
-    pub(super) read_later: bool,
     /// Requests that wait, with their weight.
     pub(super) waiting: VecDeque<(Parsed, usize)>,
     /// When the room was told last whether one is typing.
@@ -77,7 +75,6 @@ impl Lane {
             sends: 0,
             asking: None,
             catching_up: false,
-            read_later: false,
             waiting: VecDeque::new(),
             typed: None,
         }

@@ -27,7 +27,7 @@ use crate::protocol::close::Close;
 use crate::protocol::request::{self, Limits, Parsed};
 
 /// Requests without an answer, and their bytes, beyond which no more are read.
-const MAX_OUTSTANDING: usize = 256;
+const MAX_OUTSTANDING: u32 = 256;
 const MAX_OUTSTANDING_BYTES: usize = 64 * 1024;
 
 /// Questions of one connection for which older messages are read at once: what was read lies here until the
@@ -80,13 +80,20 @@ pub struct Session {
     pub(super) catching_up: bool,
     /// Reads for questions that were asked for and whose outcome wasn't looked at yet.
     pub(super) reads: u8,
+    /// Questions that wait until fewer are read for.
+    pub(super) later: Option<Box<Later>>,
     /// Whether the socket didn't take all of the last fill.
     pub(super) full: bool,
     /// The node sends it to another one: its user is expected there, and doesn't leave.
     told_to_leave: bool,
-    outstanding: usize,
+    outstanding: u32,
     outstanding_bytes: usize,
 }
+
+/// The slots of lanes whose question waits for its turn to be read for, in order. Boxed where it is held, as hardly
+/// any connection has one.
+#[derive(Default)]
+pub(super) struct Later(pub(super) VecDeque<usize>);
 
 /// Something to be done.
 pub(super) enum Todo {
@@ -119,6 +126,7 @@ impl Session {
             todo: VecDeque::new(),
             catching_up: false,
             reads: 0,
+            later: None,
             full: false,
             told_to_leave: false,
             outstanding: 0,

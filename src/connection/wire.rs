@@ -105,9 +105,14 @@ impl Pipe {
                 REPLIES.set(buffer);
             }
         } else if self.gone > self.replies.len() / 2 {
-            self.replies.drain(..self.gone);
-            self.gone = 0;
+            self.close_gap();
         }
+    }
+
+    /// Moves the replies to where their buffer begins.
+    fn close_gap(&mut self) {
+        self.replies.drain(..self.gone);
+        self.gone = 0;
     }
 
     fn unread(&self) -> &[u8] {
@@ -246,6 +251,8 @@ impl Wire {
         &mut self,
         mut take: impl FnMut(Incoming<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<bool, Close> {
+        // Nothing is read while much is unwritten, so there is little to move.
+        self.pipe.close_gap();
         if self.has_input() {
             let outcome = self.read_messages(&mut take);
             self.pipe.keep_unread();

@@ -115,11 +115,13 @@ fn keep(hub: &Hub, room: &Arc<Room>, slice: &Arc<Slice>) {
         return;
     }
     room.keep(slice);
-    let (hub, room, slice) = (hub.clone(), room.clone(), slice.clone());
+    let (hub, room, slice) = (hub.clone(), room.clone(), Arc::downgrade(slice));
     tokio::spawn(async move {
         tokio::time::sleep(KEPT).await;
-        room.let_go_of(&slice);
-        drop(slice);
+        if let Some(slice) = slice.upgrade() {
+            room.let_go_of(&slice);
+        }
+        // One that was replaced before counts until now: so a room that is read on and on keeps little.
         hub.inner.kept.fetch_sub(bytes, Ordering::Relaxed);
     });
 }
@@ -140,24 +142,33 @@ async fn run(hub: Hub, room: Arc<Room>) {
             return;
         };
         let read = hub.read(&room.id, span).await.map(Arc::new);
-        match &read {
-            Ok(slice) if room.absorb(slice) => hub.start_mending(room.clone()),
-            Ok(_) => {}
-            // Who is told asks again.
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
         let asks = |(_, reader): &(Seq, Reader)| reader.reason == Reason::Question;
-        if let (Ok(slice), true) = (&read, readers.iter().any(asks)) {
-            keep(&hub, &room, slice);
+        let (questions, cursors): (Vec<_>, Vec<_>) = readers.into_iter().partition(asks);
+        if let Ok(slice) = &read {
+            if room.absorb(slice) {
+                hub.start_mending(room.clone());
+            }
+            if !questions.is_empty() {
+                keep(&hub, &room, slice);
+            }
         }
-        for (_, Reader { peer, slot, reason }) in readers {
-            let (room, read) = (room.clone(), read.clone());
-            peer.note(Note::Past(Past {
-                slot,
-                reason,
-                room,
-                read,
-            }));
+        tell(&room, questions, &read);
+        if read.is_err() && !cursors.is_empty() {
+            // They would be read for again at once.
+            tokio::time::sleep(PAUSE).await;
         }
+        tell(&room, cursors, &read);
+    }
+}
+
+fn tell(room: &Arc<Room>, readers: Vec<(Seq, Reader)>, read: &Result<Arc<Slice>, Unavailable>) {
+    for (_, Reader { peer, slot, reason }) in readers {
+        let (room, read) = (room.clone(), read.clone());
+        peer.note(Note::Past(Past {
+            slot,
+            reason,
+            room,
+            read,
+        }));
     }
 }

@@ -19,6 +19,7 @@ mod lane;
 #[cfg(test)]
 mod model_tests;
 mod outflow;
+mod pipe;
 mod rates;
 pub mod refresh;
 mod requests;

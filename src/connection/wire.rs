@@ -9,7 +9,7 @@
 //! cursors go back to it.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,18 +18,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::codec::Codec;
+use super::pipe::{Pipe, READ, give_back, take_input};
 use super::stream::Stream;
 use crate::protocol::close::Close;
 use crate::protocol::{Metrics, frame};
 
-/// Read from the socket in one call at most.
-const READ: usize = 16 * 1024;
 /// Written to the socket in one call, about.
 const WRITE: usize = 64 * 1024;
 /// A fragment of one byte takes so many: its header of two, and a mask of four (RFC 6455, section 5.2).
 const FRAGMENT: u64 = 7;
-/// A reply buffer of more than that isn't kept for the next one.
-const KEPT_REPLIES: usize = 4 * 1024;
 /// The thread's write buffer isn't kept when one long frame has made it larger than that.
 const KEPT_OUTPUT: usize = 4 * WRITE;
 /// Writes in one turn; then others have theirs.
@@ -67,106 +64,9 @@ pub enum Sent {
     Blocked(bool),
 }
 
-/// The bytes between the socket and the codec.
-#[derive(Default)]
-struct Pipe {
-    /// Input lies in `input[read..end]`.
-    input: Vec<u8>,
-    read: usize,
-    end: usize,
-    /// Replies wait in `replies[gone..]`.
-    replies: Vec<u8>,
-    gone: usize,
-}
-
-impl Pipe {
-    /// Where replies are put.
-    fn replies(&mut self) -> &mut Vec<u8> {
-        if self.replies.capacity() == 0 {
-            self.replies = REPLIES.take();
-        }
-        &mut self.replies
-    }
-
-    /// Replies that the socket hasn't taken.
-    fn unwritten(&self) -> &[u8] {
-        self.replies.get(self.gone..).unwrap_or_default()
-    }
-
-    /// Drops the first replies, which the socket took. Those behind them are moved only when they are the fewer: a
-    /// long one goes out in many writes. An idle connection holds no buffer of them: it goes to the thread's next one.
-    fn drop_replies(&mut self, count: usize) {
-        self.gone += count;
-        if self.gone == self.replies.len() {
-            self.gone = 0;
-            let mut buffer = std::mem::take(&mut self.replies);
-            if (1..=KEPT_REPLIES).contains(&buffer.capacity()) {
-                buffer.clear();
-                REPLIES.set(buffer);
-            }
-        } else if self.gone > self.replies.len() / 2 {
-            self.close_gap();
-        }
-    }
-
-    /// Moves the replies to where their buffer begins.
-    fn close_gap(&mut self) {
-        self.replies.drain(..self.gone);
-        self.gone = 0;
-    }
-
-    fn unread(&self) -> &[u8] {
-        self.input.get(self.read..self.end).unwrap_or_default()
-    }
-
-    /// Keeps what isn't read yet in a buffer of its own, and gives the buffer it was in.
-    fn keep_unread(&mut self) -> Vec<u8> {
-        let unread = self.unread().to_vec();
-        (self.read, self.end) = (0, unread.len());
-        std::mem::replace(&mut self.input, unread)
-    }
-
-    /// Drops what isn't read yet.
-    fn keep_none(&mut self) {
-        (self.input, self.read, self.end) = (Vec::new(), 0, 0);
-    }
-}
-
-impl Read for Pipe {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut rest = self.unread();
-        if rest.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let read = rest.read(into)?;
-        self.read += read;
-        Ok(read)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 thread_local! {
-    // A thread works at one connection at a time, so these are shared by all of its connections.
-    static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    // A thread works at one connection at a time, so this is shared by all of its connections.
     static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static REPLIES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The thread's read buffer; whoever takes it puts it back.
-fn take_input() -> Vec<u8> {
-    let mut input = INPUT.take();
-    input.resize(READ, 0);
-    input
 }
 
 /// A WebSocket over TCP, plain or under TLS.
@@ -196,14 +96,9 @@ impl Wire {
     ) -> Wire {
         let mut codec = Codec::new(max_frame);
         codec.expect(read);
-        let pipe = Pipe {
-            input: read.to_vec(),
-            end: read.len(),
-            ..Pipe::default()
-        };
         Wire {
             stream: stream.into(),
-            pipe,
+            pipe: Pipe::of(read),
             codec,
             rest: Vec::new(),
             stopped: false,
@@ -263,16 +158,16 @@ impl Wire {
             Ok(read @ 1..) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             ended => {
-                INPUT.set(input);
+                give_back(input);
                 return Err(ended.map_or(Close::Broken, |_| Close::ByPeer));
             }
         };
         let pipe = &mut self.pipe;
-        (pipe.input, pipe.read, pipe.end) = (input, 0, read);
+        pipe.take_in(input, read);
         self.codec.expect(pipe.unread());
         self.quiet += read as u64;
         let outcome = self.read_messages(&mut take);
-        INPUT.set(self.pipe.keep_unread());
+        give_back(self.pipe.keep_unread());
         // Fragments without end, of which the codec tells nothing: they aren't free either.
         if outcome.is_ok() && self.quiet > self.longest() {
             self.stopped |= !take(Incoming::Control, self.replies());
@@ -339,7 +234,7 @@ impl Wire {
         self.stopped = false;
         let mut input = take_input();
         let read = self.stream.try_read(&mut input);
-        INPUT.set(input);
+        give_back(input);
         match read {
             Ok(read) => read > 0,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -493,28 +388,5 @@ fn why(error: &Error) -> Close {
         Error::Capacity(_) => Close::TooBig,
         Error::Protocol(_) => Close::Protocol,
         _ => Close::Broken,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replies_leave_in_pieces_and_in_order() {
-        let mut pipe = Pipe::default();
-        pipe.replies().extend_from_slice(b"abcdefgh");
-        let mut left = Vec::new();
-        for count in [1, 2, 3, 0, 2, 4] {
-            left.extend_from_slice(&pipe.unwritten()[..count]);
-            pipe.drop_replies(count);
-            // What comes meanwhile goes behind.
-            pipe.replies()
-                .extend_from_slice(if count == 1 { b"ijkl" } else { b"" });
-        }
-        assert_eq!(left, b"abcdefghijkl");
-        assert!(pipe.unwritten().is_empty());
-        pipe.replies().push(b'm');
-        assert_eq!(pipe.unwritten(), b"m");
     }
 }
